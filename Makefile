@@ -1,0 +1,48 @@
+# The project's commands. `make install` needs Python 3.11+ and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := src tests benchmarks migrations tools examples
+
+.PHONY: install install-dev serve check format test bench lock clean
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install-dev: .venv/installed-dev
+
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+serve: install
+	$(BIN)/threadloom serve
+
+check: install-dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: install-dev
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+test: install-dev
+	$(BIN)/pytest
+
+bench: install-dev
+	$(BIN)/python -m benchmarks
+
+# Both locks are compiled together so that they never disagree.
+lock:
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock pyproject.toml requirements-build.in
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra local --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf .venv .threadloom

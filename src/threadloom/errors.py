@@ -1,0 +1,71 @@
+"""What can go wrong, as OpenAI's clients see it.
+
+ApiError                      drawn as {"error": {"message", "type", "param", "code"}}
+├── InvalidRequest            400
+├── Unauthorized              401
+├── NotFound                  404
+├── MethodNotAllowed          405
+├── BodyTooLarge              413
+└── Unavailable               503
+StartError                    the process cannot start; the sentence is for the operator
+"""
+
+from typing import Literal
+
+ErrorType = Literal["invalid_request_error", "server_error", "rate_limit_error"]
+
+
+class ApiError(Exception):
+    """The server had an error processing your request. Sorry about that!"""
+
+    status: int = 500
+    type: ErrorType = "server_error"
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        self.message = message or (self.__doc__ or "")
+        self.param = param
+        self.code = code
+        super().__init__(self.message)
+
+
+class InvalidRequest(ApiError):
+    """The request is not valid."""
+
+    status = 400
+    type: ErrorType = "invalid_request_error"
+
+
+class Unauthorized(InvalidRequest):
+    """You didn't provide an API key."""
+
+    status = 401
+
+
+class NotFound(InvalidRequest):
+    """No such object."""
+
+    status = 404
+
+
+class MethodNotAllowed(InvalidRequest):
+    """Not allowed to use this method here."""
+
+    status = 405
+
+
+class BodyTooLarge(InvalidRequest):
+    """The request body is too large."""
+
+    status = 413
+
+
+class Unavailable(ApiError):
+    """The server is shutting down or overloaded. Please try again in a moment."""
+
+    status = 503
+
+
+class StartError(Exception):
+    """The server cannot start."""
