@@ -16,4 +16,4 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> float:
-        return time.time()
+        return time.time()  # noqa: TID251

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from dotenv import dotenv_values
@@ -29,7 +29,9 @@ UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def seconds(value: object) -> object:
     """`10m`, `15s`, `500ms` or a bare number of seconds."""
-    if isinstance(value, str) and (match := re.fullmatch(r"([\d.]+)\s*(ms|s|m|h|d)", value.strip())):
+    if isinstance(value, str) and (
+        match := re.fullmatch(r"([\d.]+)\s*(ms|s|m|h|d)", value.strip())
+    ):
         return float(match[1]) * UNITS[match[2]]
     return value
 
@@ -47,7 +49,8 @@ class Auth(Section):
     """Who may call."""
 
     admin_key: SecretStr | None = Field(
-        None, description="A key for the default project; when set, no key is generated or printed."
+        default=None,
+        description="A key for the default project; when set, no key is generated or printed.",
     )
 
 
@@ -55,42 +58,49 @@ class DatabaseSettings(Section):
     """Where state lives."""
 
     url: str | None = Field(
-        None, description="`postgresql://…`; unset means a SQLite file in the data directory."
+        default=None,
+        description="`postgresql://…`; unset means a SQLite file in the data directory.",
     )
     pool_size: int = Field(
-        8, ge=2, description="Connections (and threads) a process uses on PostgreSQL."
+        default=8, ge=2, description="Connections (and threads) a process uses on PostgreSQL."
     )
 
 
 class Storage(Section):
     """Where file bytes live. Reserved: this release stores no files."""
 
-    url: str | None = Field(None, description="Unset means the data directory.")
+    url: str | None = Field(default=None, description="Unset means the data directory.")
 
 
 class Upstream(Section):
     """The one default provider: any server that speaks Chat Completions."""
 
     base_url: str | None = Field(
-        None, description="Its address, ending in `/v1`; unset means the embedded model answers."
+        default=None,
+        description="Its address, ending in `/v1`; unset means the embedded model answers.",
     )
-    api_key: SecretStr | None = Field(None, description="Its key.")
+    api_key: SecretStr | None = Field(default=None, description="Its key.")
 
 
 class ModelSettings(Section):
     """What is known of one model of a provider."""
 
-    context_window: int = Field(128_000, ge=256, description="Tokens that fit, prompt and answer.")
+    context_window: int = Field(
+        default=128_000, ge=256, description="Tokens that fit, prompt and answer."
+    )
 
 
 class Provider(Section):
     """One of several providers in `config.yaml`."""
 
     name: str = Field(description="Shown as `owned_by` in `GET /v1/models`.")
-    base_url: str | None = Field(None, description="Chat Completions address, ending in `/v1`.")
-    api_key: SecretStr | None = Field(None, description="Its key.")
+    base_url: str | None = Field(
+        default=None, description="Chat Completions address, ending in `/v1`."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Its key.")
     gguf: Path | None = Field(
-        None, description="A GGUF file run in the process (`threadloom[local]`), instead of `base_url`."
+        default=None,
+        description="A GGUF file run in the process (`threadloom[local]`), instead of `base_url`.",
     )
     models: dict[str, ModelSettings] = Field(
         default_factory=dict[str, ModelSettings],
@@ -101,44 +111,59 @@ class Provider(Section):
 class ModelCalls(Section):
     """How models are called."""
 
-    connect_timeout: Duration = Field(5.0, description="To open a connection.")
-    first_token_timeout: Duration = Field(120.0, description="From the request to the first byte.")
-    idle_timeout: Duration = Field(60.0, description="Between two pieces of an answer.")
+    connect_timeout: Duration = Field(default=5.0, description="To open a connection.")
+    first_token_timeout: Duration = Field(
+        default=120.0, description="From the request to the first byte."
+    )
+    idle_timeout: Duration = Field(default=60.0, description="Between two pieces of an answer.")
     retries: int = Field(
-        2, ge=0, le=10, description="Further tries after 408, 409, 429, 5xx or a lost connection."
+        default=2,
+        ge=0,
+        le=10,
+        description="Further tries after 408, 409, 429, 5xx or a lost connection.",
     )
     context_window: int = Field(
-        128_000, ge=256, description="Tokens that fit, for models of which nothing else is known."
+        default=128_000,
+        ge=256,
+        description="Tokens that fit, for models of which nothing else is known.",
     )
 
 
 class Embeddings(Section):
     """The remote embedder. Reserved: this release has no file search."""
 
-    base_url: str | None = Field(None, description="OpenAI-compatible address, ending in `/v1`.")
-    api_key: SecretStr | None = Field(None, description="Its key.")
-    model: str | None = Field(None, description="Its model.")
+    base_url: str | None = Field(
+        default=None, description="OpenAI-compatible address, ending in `/v1`."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Its key.")
+    model: str | None = Field(default=None, description="Its model.")
 
 
 class CodeInterpreter(Section):
     """The sandbox. Reserved: this release runs no code."""
 
-    runtime: Literal["docker", "none"] = Field("docker", description="`none` turns the tool off.")
+    runtime: Literal["docker", "none"] = Field(
+        default="docker", description="`none` turns the tool off."
+    )
 
 
 class Runs(Section):
     """The worker."""
 
-    expires_after: Duration = Field(600.0, description="A run's life from its creation.")
-    concurrency: int = Field(64, ge=1, description="Runs that one worker process drives at once.")
+    expires_after: Duration = Field(default=600.0, description="A run's life from its creation.")
+    concurrency: int = Field(
+        default=64, ge=1, description="Runs that one worker process drives at once."
+    )
     lease: Duration = Field(
-        15.0, description="How long a run stays with a worker that gives no sign of life."
+        default=15.0, description="How long a run stays with a worker that gives no sign of life."
     )
     max_turns: int = Field(
-        50, ge=1, description="Model turns with tool calls before a run is failed as a loop."
+        default=50,
+        ge=1,
+        description="Model turns with tool calls before a run is failed as a loop.",
     )
     keep_events: Duration = Field(
-        7 * 86400.0, description="How long the events of ended runs can be replayed."
+        default=7 * 86400.0, description="How long the events of ended runs can be replayed."
     )
 
 
@@ -146,20 +171,24 @@ class Compat(Section):
     """Where the hosted service was stricter than its clients."""
 
     strict_beta_header: bool = Field(
-        False, description="Refuse requests without `OpenAI-Beta: assistants=v2`, as OpenAI did."
+        default=False,
+        description="Refuse requests without `OpenAI-Beta: assistants=v2`, as OpenAI did.",
     )
 
 
 class Server(Section):
     """The HTTP side."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8484, ge=0, le=65535, description="Port to listen on.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8484, ge=0, le=65535, description="Port to listen on.")
     max_body: int = Field(
-        32 * 1024 * 1024, ge=1024, description="Largest JSON body in bytes; a larger one is a 413."
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="Largest JSON body in bytes; a larger one is a 413.",
     )
     poll_after: Duration = Field(
-        0.5, description="The polling interval recommended to SDKs (`openai-poll-after-ms`)."
+        default=0.5,
+        description="The polling interval recommended to SDKs (`openai-poll-after-ms`).",
     )
 
 
@@ -171,7 +200,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path(".threadloom"), description="SQLite file, file bytes and caches."
+        default=Path(".threadloom"), description="SQLite file, file bytes and caches."
     )
     server: Server = Server()
     auth: Auth = Auth()
@@ -179,7 +208,7 @@ class Settings(BaseSettings):
     storage: Storage = Storage()
     upstream: Upstream = Upstream()
     providers: tuple[Provider, ...] = Field(
-        (), description="Several providers; the first that answers a model's name is used."
+        default=(), description="Several providers; the first that answers a model's name is used."
     )
     aliases: dict[str, str] = Field(
         default_factory=dict[str, str],
@@ -227,7 +256,7 @@ def load_settings(
             )
 
     try:
-        return Loaded(_env_file=env_file, **flags)
+        return Loaded(_env_file=env_file, **flags)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         raise StartError(explain(error)) from None
 
@@ -238,12 +267,12 @@ def read_yaml(path: Path | None) -> dict[str, Any]:
     if path is None and not chosen.exists():
         return {}
     try:
-        document = yaml.safe_load(chosen.read_text()) or {}
+        document: object = yaml.safe_load(chosen.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise StartError(f"Cannot read the settings file {chosen}: {error}") from None
     if not isinstance(document, dict):
         raise StartError(f"The settings file {chosen} must hold a mapping.")
-    return document  # pyright: ignore[reportUnknownVariableType]
+    return cast(dict[str, Any], document)  # YAML keys of a mapping; Pydantic refuses the others
 
 
 def variables(section: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:

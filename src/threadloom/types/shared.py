@@ -1,0 +1,60 @@
+"""What several objects share: how we read, how we write, metadata, pages."""
+
+from typing import Annotated, Any, Generic, Literal, LiteralString, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+T = TypeVar("T")
+JsonObject = dict[str, Any]
+UnixSeconds = int
+
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+
+
+class Received(BaseModel):
+    """A part of a request: exact types, no unknown keys; null means "not given"."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Echoed(BaseModel):
+    """A part of a request that is stored and sent back as it is, with its defaults filled in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, from_attributes=True)
+
+
+class Sent(BaseModel):
+    """A part of an answer: every key present, read from a row by name."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Page(Sent, Generic[T]):
+    """One page of a list."""
+
+    object: Literal["list"]
+    data: list[T]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Deleted(Sent):
+    """The answer to DELETE."""
+
+    id: str
+    object: str
+    deleted: Literal[True]
+
+
+def fault(code: str, message: str) -> PydanticCustomError:
+    """A fault that no type expresses, in OpenAI's words."""
+    return PydanticCustomError(cast("LiteralString", code), cast("LiteralString", message))
+
+
+def is_none(value: object) -> bool:
+    """For optional keys that the schema does not allow to be null."""
+    return value is None

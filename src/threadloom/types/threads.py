@@ -1,0 +1,32 @@
+"""Threads."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from threadloom.types.messages import MessageCreate
+from threadloom.types.shared import Metadata, Received, Sent, UnixSeconds
+from threadloom.types.tools import ToolResources, ToolResourcesCreate
+
+
+class ThreadModify(Received):
+    """POST /threads/{id}."""
+
+    tool_resources: ToolResourcesCreate | None = None
+    metadata: Metadata | None = None
+
+
+class ThreadCreate(ThreadModify):
+    """POST /threads."""
+
+    messages: list[MessageCreate] | None = None
+
+
+class Thread(Sent):
+    """A thread."""
+
+    id: str
+    object: Literal["thread"] = "thread"
+    created_at: UnixSeconds
+    tool_resources: ToolResources
+    metadata: Metadata = Field(validation_alias="metadata_")
