@@ -24,7 +24,8 @@ POLICY = re.compile(
     r"content.?(policy|filter|management)|usage polic|safety|moderation", re.IGNORECASE
 )
 IMAGE = re.compile(
-    r"invalid_?image|image_parse|(un)?support\w* image|download\w* image|image url", re.IGNORECASE
+    r"invalid_?image|image_parse|(un)?support\w* image|image input|download\w* image|image url",
+    re.IGNORECASE,
 )
 
 

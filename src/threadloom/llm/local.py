@@ -1,0 +1,136 @@
+"""A GGUF file that is run inside this process, through the optional `xllamacpp`."""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import structlog
+
+from threadloom.errors import StartError
+from threadloom.ids import Ids
+from threadloom.llm.chat import ChatEvent, ChatRequest, ModelError
+from threadloom.llm.failures import SORRY, ProviderError, bad_prompt, provider_error
+from threadloom.llm.wire import COMPATIBLE, AnswerBroken, AnswerFailed, Json, Turn, request_body
+
+log = structlog.stdlib.get_logger()
+
+EXTRA = "xllamacpp"
+PARALLEL = 4
+BAD_REQUEST = 400
+CONTEXT_WINDOW = 8192
+
+
+class Engine(Protocol):
+    """What is used of `xllamacpp.Server`: the call blocks, and threads may make it side by side.
+
+    `callback` gets each chunk and returns True to stop the generation.
+    """
+
+    def handle_chat_completions(self, request: Json, callback: Callable[[Json], bool]) -> None: ...
+
+
+class LocalModel:
+    """Loads the file at the first request and keeps it; answers are generated in threads."""
+
+    def __init__(self, gguf: Path, *, ids: Ids, context_window: int = CONTEXT_WINDOW) -> None:
+        if find_spec(EXTRA) is None:
+            raise StartError(
+                "A provider with a gguf needs an extra: pip install 'threadloom[local]'."
+            )
+        if not gguf.is_file():
+            raise StartError(f"There is no GGUF file at {gguf}.")
+        self._gguf = gguf
+        self._context_window = context_window
+        self._ids = ids
+        self._engine: Engine | None = None
+        self._loading = threading.Lock()
+        self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="local-model")
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        body = request_body(request, COMPATIBLE)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        generation = Generation(asyncio.get_running_loop())
+        turn = Turn(self._ids)
+        self._threads.submit(generation.run, self._loaded, body)
+        try:
+            while (chunk := await generation.next()) is not None:
+                for event in read(turn, chunk, request.model):
+                    yield event
+        finally:
+            generation.stop()
+        for event in turn.finish():
+            yield event
+
+    def _loaded(self) -> Engine:
+        with self._loading:
+            if self._engine is None:
+                self._engine = load(self._gguf, self._context_window)
+            return self._engine
+
+
+class Generation:
+    """One answer, carried from the thread that generates it into the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._chunks = asyncio.Queue[Json | None]()
+        self._stopped = threading.Event()
+
+    async def next(self) -> Json | None:
+        return await self._chunks.get()
+
+    def stop(self) -> None:
+        """The generation ends at its next token."""
+        self._stopped.set()
+
+    def run(self, engine: Callable[[], Engine], body: Json) -> None:
+        """In the thread: every fault becomes the last chunk."""
+        try:
+            if not self._stopped.is_set():
+                engine().handle_chat_completions(body, self._take)
+        except (RuntimeError, ValueError, TypeError) as error:
+            self._put({"error": {"message": str(error)}})
+        self._put(None)
+
+    def _take(self, chunk: Json) -> bool:
+        self._put(chunk)
+        return self._stopped.is_set()
+
+    def _put(self, chunk: Json | None) -> None:
+        if not self._stopped.is_set():
+            self._loop.call_soon_threadsafe(self._chunks.put_nowait, chunk)
+
+
+def read(turn: Turn, chunk: Json, model: str) -> list[ChatEvent]:
+    try:
+        return turn.events(chunk)
+    except AnswerFailed as failed:
+        raise shown(provider_error(failed.error), model) from None
+    except AnswerBroken:
+        raise ModelError("server_error", SORRY) from None
+
+
+def shown(error: ProviderError, model: str) -> ModelError:
+    log.warning("local model failed", model=model, code=error.code, type=error.type)
+    return bad_prompt(BAD_REQUEST, error, model) or ModelError("server_error", SORRY)
+
+
+def load(gguf: Path, context_window: int) -> Engine:
+    # The extra is optional: nothing of it may be imported before somebody configured a GGUF file.
+    xllamacpp: Any = import_module(EXTRA)
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(gguf)
+    parameters.n_ctx = context_window
+    parameters.n_parallel = PARALLEL
+    parameters.kv_unified = True
+    parameters.verbosity = -1
+    # It always listens on a free loopback port as well: nobody else is to use that.
+    parameters.ui = False
+    parameters.api_keys = [secrets.token_urlsafe(32)]
+    return cast(Engine, xllamacpp.Server(parameters))  # the package has no types
