@@ -1,4 +1,141 @@
-"""Command line."""
+"""The command line: it builds the settings and hands them down."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import structlog
+import typer
+import uvloop
+
+from threadloom import __version__
+from threadloom.commands import keys as key_commands
+from threadloom.commands.opened import open_database
+from threadloom.commands.serve import serve as run_server
+from threadloom.commands.work import work as run_worker
+from threadloom.config import Settings, load_settings
+from threadloom.errors import StartError
+
+T = TypeVar("T")
+cli = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="OpenAI's Assistants API (v2), self-hosted."
+)
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+db = typer.Typer(no_args_is_help=True, help="The database.")
+cli.add_typer(keys, name="keys")
+cli.add_typer(db, name="db")
+
+DataDir = Annotated[Path | None, typer.Option(help="SQLite file, file bytes and caches.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
+
+
+@cli.command()
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    worker: Annotated[bool, typer.Option(help="Drive runs in this process too.")] = True,
+) -> None:
+    """Serve the API."""
+    settings = settings_of(data_dir, config, server={"host": host, "port": port})
+    start(run_server(settings, with_worker=worker))
+
+
+@cli.command()
+def worker(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Drive runs, without HTTP."""
+    start(run_worker(settings_of(data_dir, config)))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
+    project: Annotated[str, typer.Option(help="Made if there is none.")] = "default",
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make a key and print it; it is never shown again."""
+    settings = settings_of(data_dir, config)
+    typer.echo(start(key_commands.create(settings, project=project, name=name)))
+
+
+@keys.command("list")
+def list_keys(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """List all keys."""
+    start(key_commands.show(settings_of(data_dir, config)))
+
+
+@keys.command("revoke")
+def revoke_key(key_id: str, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """End a key, within a second in every process."""
+    start(key_commands.revoke(settings_of(data_dir, config), key_id))
+
+
+@db.command()
+def upgrade(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Bring the database to this program's schema; `serve` does it by itself."""
+    start(migrate(settings_of(data_dir, config)))
+
+
+async def migrate(settings: Settings) -> None:
+    async with open_database(settings):
+        pass
+
+
+def settings_of(data_dir: Path | None, config: Path | None, **sections: dict[str, Any]) -> Settings:
+    """The settings, with the flags that were given on top."""
+    flags: dict[str, Any] = {} if data_dir is None else {"data_dir": data_dir}
+    for name, section in sections.items():
+        if given := {key: value for key, value in section.items() if value is not None}:
+            flags[name] = given
+    return load_settings(flags, config=config)
+
+
+def start(coroutine: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
+def configure_logging() -> None:
+    """One line for each thing that finished, on standard error: for people, or as JSON when nobody watches."""
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
 
 def main() -> None:
-    """Start."""
+    """Run the command line; what keeps the program from starting is one sentence, not a traceback."""
+    configure_logging()
+    try:
+        cli()
+    except StartError as error:
+        typer.secho(str(error), fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -139,8 +139,12 @@ def fill_property(place: Property, message: Message) -> Any:
     if schema.get("enum"):
         return fill_enum(place, message)
     kind = kind_of(schema)
-    if kind not in FILLERS or place.depth > DEEPEST:
-        return None if kind == "null" else fill_string(place, message)
+    if kind == "null":
+        return None
+    if place.depth > DEEPEST:
+        return fallback(schema, kind) if place.required else NOTHING
+    if kind not in FILLERS:
+        kind = "string"
     value = FILLERS[kind](place, message)
     if value is NOTHING and place.required:
         return fallback(schema, kind)
@@ -293,8 +297,10 @@ def named_value(place: Property, message: Message, value: str) -> str | None:
     """`city: Paris`, `city = "Paris"`; a number may also follow its name directly."""
     if not place.name:
         return None
-    joint = r"\s*(?:[:=]|\bis\b)\s*" if PLAIN in value else r"\s*(?:[:=]|\bis\b|\bof\b|\bto\b)?\s*"
-    return message.take(rf"\b{re.escape(place.spoken)}{joint}(?:{value})", re.IGNORECASE)
+    joint = "[:=]|\\bis\\b" if PLAIN in value else "[:=]|\\bis\\b|\\bof\\b|\\bto\\b|"
+    return message.take(
+        rf"\b{re.escape(place.spoken)}\"?\s*(?:{joint})\s*(?:{value})", re.IGNORECASE
+    )
 
 
 def after_preposition(place: Property, message: Message) -> str | None:

@@ -26,7 +26,6 @@ SYNONYMS = (
     ("mail", "email"),
     ("price", "cost"),
     ("add", "sum", "plus"),
-    ("multiply", "times", "product"),
 )
 
 

@@ -83,6 +83,12 @@ class ToolCallsDetails(Echoed):
 StepDetails = Annotated[MessageCreationDetails | ToolCallsDetails, Field(discriminator="type")]
 
 
+class RecordedCall(CalledFunction):
+    """A tool call as the model wrote it; kept, not sent."""
+
+    id: str
+
+
 class RunStep(Sent):
     """A step of a run."""
 

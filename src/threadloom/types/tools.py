@@ -190,7 +190,7 @@ Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 
 
-def stored_option(option: str | Received | None, default: str) -> Any:
+def stored_option(option: str | Received | None, default: str | JsonObject) -> Any:
     """A response format or tool choice as it is stored and echoed."""
     if isinstance(option, Received):
         return option.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,56 @@
+"""Errors as OpenAI drew them, whatever raised them."""
+
+from typing import cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from threadloom.api.validation import explain
+from threadloom.db.columns import dumps
+from threadloom.errors import ApiError, BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound
+from threadloom.types.shared import JsonObject
+
+NOT_FOUND, METHOD_NOT_ALLOWED, TOO_LARGE = 404, 405, 413
+
+
+def envelope(error: ApiError) -> JsonObject:
+    """The body of every refusal."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def error_response(error: ApiError) -> Response:
+    return Response(dumps(envelope(error)), error.status, media_type="application/json")
+
+
+async def on_api_error(_: Request, error: Exception) -> Response:
+    return error_response(cast(ApiError, error))  # registered for ApiError only
+
+
+async def on_invalid(_: Request, error: Exception) -> Response:
+    faults = cast(RequestValidationError, error).errors()  # registered for that class only
+    return error_response(explain(faults))
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself."""
+    status = cast(HTTPException, error).status_code  # registered for that class only
+    path = request.scope.get("asked_path", request.url.path)
+    if status == NOT_FOUND:
+        return error_response(NotFound(f"Invalid URL ({request.method} {path})"))
+    if status == METHOD_NOT_ALLOWED:
+        return error_response(MethodNotAllowed(f"Not allowed to {request.method} on {path}."))
+    return error_response(BodyTooLarge() if status == TOO_LARGE else InvalidRequest())
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http_error)

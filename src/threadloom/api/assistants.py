@@ -1,0 +1,91 @@
+"""Assistants."""
+
+from fastapi import APIRouter, Depends
+
+from threadloom.api.bodies import JsonRoute
+from threadloom.api.context import AssistantId, Db, Listing, beta_header, page_of
+from threadloom.db.rows import AssistantRow
+from threadloom.db.tx import ProjectTx
+from threadloom.types.assistants import Assistant, AssistantCreate, AssistantModify
+from threadloom.types.shared import Deleted, Page
+from threadloom.types.tools import ToolResourcesCreate, stored_option, with_empty_resources
+
+router = APIRouter(
+    prefix="/v1/assistants",
+    tags=["Assistants"],
+    dependencies=[Depends(beta_header)],
+    route_class=JsonRoute,
+)
+CLEARABLE = ("name", "description", "instructions")
+REPLACED = ("model", "tools", "temperature", "top_p", "reasoning_effort")
+
+
+@router.post("")
+async def create_assistant(body: AssistantCreate, db: Db) -> Assistant:
+    return Assistant.model_validate(await db.write(create, body))
+
+
+@router.get("")
+async def list_assistants(query: Listing, db: Db) -> Page[Assistant]:
+    return page_of(Assistant, await db.read(ProjectTx.page, AssistantRow, query))
+
+
+@router.get("/{assistant_id}")
+async def retrieve_assistant(assistant_id: AssistantId, db: Db) -> Assistant:
+    return Assistant.model_validate(await db.read(ProjectTx.get, AssistantRow, assistant_id))
+
+
+@router.post("/{assistant_id}")
+async def modify_assistant(assistant_id: AssistantId, body: AssistantModify, db: Db) -> Assistant:
+    return Assistant.model_validate(await db.write(modify, assistant_id, body))
+
+
+@router.delete("/{assistant_id}")
+async def delete_assistant(assistant_id: AssistantId, db: Db) -> Deleted:
+    await db.write(delete, assistant_id)
+    return Deleted(id=assistant_id, object="assistant.deleted", deleted=True)
+
+
+def create(tx: ProjectTx, body: AssistantCreate) -> AssistantRow:
+    resources = (body.tool_resources or ToolResourcesCreate()).stored()
+    assistant = AssistantRow(
+        id=tx.ids.new("asst_"),
+        project_id=tx.project_id,
+        created_at=tx.now,
+        name=body.name,
+        description=body.description,
+        model=body.model,
+        instructions=body.instructions,
+        tools=body.tools or [],
+        tool_resources=with_empty_resources(body.tools or [], resources),
+        metadata_=body.metadata or {},
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        response_format=stored_option(body.response_format, "auto"),
+        reasoning_effort=body.reasoning_effort,
+    )
+    tx.session.add(assistant)
+    tx.session.flush()
+    return assistant
+
+
+def modify(tx: ProjectTx, assistant_id: str, body: AssistantModify) -> AssistantRow:
+    """Change the given keys only; null clears texts and leaves everything else as it is."""
+    assistant = tx.get(AssistantRow, assistant_id, lock=True)
+    for name in CLEARABLE:
+        if name in body.model_fields_set:
+            setattr(assistant, name, getattr(body, name))
+    for name in REPLACED:
+        if (value := getattr(body, name)) is not None:
+            setattr(assistant, name, value)
+    if body.metadata is not None:
+        assistant.metadata_ = body.metadata
+    assistant.response_format = stored_option(body.response_format, assistant.response_format)
+    if body.tool_resources is not None:
+        assistant.tool_resources = body.tool_resources.stored(assistant.tool_resources)
+    assistant.tool_resources = with_empty_resources(assistant.tools, assistant.tool_resources)
+    return assistant
+
+
+def delete(tx: ProjectTx, assistant_id: str) -> None:
+    tx.delete(tx.get(AssistantRow, assistant_id, lock=True))

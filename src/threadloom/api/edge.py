@@ -1,0 +1,112 @@
+"""The outermost layer: addresses, keys, headers, and the last line of defence against a traceback."""
+
+import ipaddress
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from threadloom.api.answers import error_response
+from threadloom.api.keys import Keys, masked
+from threadloom.errors import ApiError, Unauthorized
+
+OPENAI_VERSION = "2020-10-01"
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
+    "(i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing the API "
+    "from your browser and are prompted for a username and password. You can obtain an API key from "
+    "https://platform.openai.com/account/api-keys."
+)
+SERVER_ERROR = (
+    "The server had an error processing your request. Sorry about that! You can retry your request. "
+    "(Please include the request ID {} when you report this.)"
+)
+log = structlog.get_logger()
+
+
+class Edge:
+    """Pure ASGI, because BaseHTTPMiddleware breaks streams."""
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["asked_path"] = scope["path"]
+        scope["path"] = openai_path(scope["path"])
+        answer = Answer(send)
+        try:
+            await self._authenticate(scope)
+            await self._app(scope, receive, answer.send)
+        except ApiError as error:
+            await error_response(error)(scope, receive, answer.send)
+        except Exception:
+            log.exception("request broke", path=scope["path"], request_id=answer.request_id)
+            if not answer.started:
+                error = ApiError(SERVER_ERROR.format(answer.request_id))
+                await error_response(error)(scope, receive, answer.send)
+
+    async def _authenticate(self, scope: Scope) -> None:
+        """Find the project of the request's key. Raises Unauthorized."""
+        if scope["path"] in OPEN_PATHS:
+            return
+        if not scope["path"].startswith("/v1/") and from_this_machine(scope):
+            return
+        key = key_of(Headers(scope=scope))
+        if not key:
+            raise Unauthorized(NO_KEY)
+        project_id = await self._keys.project_of(key)
+        if project_id is None:
+            raise Unauthorized(
+                f"Incorrect API key provided: {masked(key)}. You can find your API key at "
+                "https://platform.openai.com/account/api-keys.",
+                code="invalid_api_key",
+            )
+        scope["project_id"] = project_id
+
+
+class Answer:
+    """The response on its way out, with the headers that every answer of the hosted service had."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._began = time.perf_counter()
+        self.request_id = "req_" + secrets.token_hex(16)
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            headers["openai-version"] = OPENAI_VERSION
+            spent = (time.perf_counter() - self._began) * 1000
+            headers["openai-processing-ms"] = str(round(spent))
+        await self._send(message)
+
+
+def openai_path(path: str) -> str:
+    """Azure clients call `/openai/…` or `/openai/v1/…`; the API lives at `/v1/…`."""
+    if not path.startswith("/openai/"):
+        return path
+    rest = path.removeprefix("/openai")
+    return rest if rest.startswith("/v1/") else "/v1" + rest
+
+
+def key_of(headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return headers.get("api-key", "").strip()
+
+
+def from_this_machine(scope: Scope) -> bool:
+    """Health and metrics are open to loopback only; behind a proxy everybody would look local, so it must not forward."""
+    client = scope.get("client")
+    return client is not None and ipaddress.ip_address(client[0]).is_loopback

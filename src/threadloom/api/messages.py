@@ -1,0 +1,83 @@
+"""Messages of a thread."""
+
+from fastapi import APIRouter, Depends
+from sqlalchemy import ColumnElement
+
+from threadloom.api.bodies import JsonRoute
+from threadloom.api.context import Db, Listing, MessageId, ThreadId, beta_header, page_of
+from threadloom.db.rows import MessageRow, ThreadRow
+from threadloom.db.tx import PageQuery, ProjectTx, Rows
+from threadloom.runs.threads import add_message, refuse_messages_while_active
+from threadloom.types.messages import Message, MessageCreate, MessageModify
+from threadloom.types.shared import Deleted, Page
+
+router = APIRouter(
+    prefix="/v1/threads/{thread_id}/messages",
+    tags=["Messages"],
+    dependencies=[Depends(beta_header)],
+    route_class=JsonRoute,
+)
+
+
+@router.post("")
+async def create_message(thread_id: ThreadId, body: MessageCreate, db: Db) -> Message:
+    return Message.model_validate(await db.write(create, thread_id, body))
+
+
+@router.get("")
+async def list_messages(
+    thread_id: ThreadId, query: Listing, db: Db, run_id: str | None = None
+) -> Page[Message]:
+    return page_of(Message, await db.read(page, thread_id, query, run_id))
+
+
+@router.get("/{message_id}")
+async def retrieve_message(thread_id: ThreadId, message_id: MessageId, db: Db) -> Message:
+    return Message.model_validate(await db.read(get, thread_id, message_id))
+
+
+@router.post("/{message_id}")
+async def modify_message(
+    thread_id: ThreadId, message_id: MessageId, body: MessageModify, db: Db
+) -> Message:
+    return Message.model_validate(await db.write(modify, thread_id, message_id, body))
+
+
+@router.delete("/{message_id}")
+async def delete_message(thread_id: ThreadId, message_id: MessageId, db: Db) -> Deleted:
+    await db.write(delete, thread_id, message_id)
+    return Deleted(id=message_id, object="thread.message.deleted", deleted=True)
+
+
+def create(tx: ProjectTx, thread_id: str, body: MessageCreate) -> MessageRow:
+    """Append a message; refused while a run is active."""
+    thread = tx.get(ThreadRow, thread_id, lock=True)
+    refuse_messages_while_active(tx, thread)
+    return add_message(tx, thread, body)
+
+
+def page(tx: ProjectTx, thread_id: str, query: PageQuery, run_id: str | None) -> Rows[MessageRow]:
+    conditions: list[ColumnElement[bool]] = [MessageRow.run_id == run_id] if run_id else []
+    rows = tx.page(MessageRow, query, *conditions, thread_id=thread_id)
+    if not rows.rows:
+        tx.get(ThreadRow, thread_id)  # nothing to show: because there is no such thread?
+    return rows
+
+
+def get(tx: ProjectTx, thread_id: str, message_id: str, *, lock: bool = False) -> MessageRow:
+    """A message of this thread. Raises NotFound."""
+    message = tx.get(MessageRow, message_id, lock=lock)
+    if message.thread_id != thread_id:
+        raise tx.missing(MessageRow, message_id)
+    return message
+
+
+def modify(tx: ProjectTx, thread_id: str, message_id: str, body: MessageModify) -> MessageRow:
+    message = get(tx, thread_id, message_id, lock=True)
+    if body.metadata is not None:
+        message.metadata_ = body.metadata
+    return message
+
+
+def delete(tx: ProjectTx, thread_id: str, message_id: str) -> None:
+    tx.delete(get(tx, thread_id, message_id, lock=True))

@@ -1,0 +1,43 @@
+"""Steps of a run."""
+
+from fastapi import APIRouter, Depends
+
+from threadloom.api.context import Db, Listing, RunId, StepId, ThreadId, beta_header, page_of
+from threadloom.api.runs import Include
+from threadloom.db.rows import RunStepRow
+from threadloom.db.tx import PageQuery, ProjectTx, Rows
+from threadloom.runs.actions import get_run
+from threadloom.types.run_steps import RunStep
+from threadloom.types.shared import Page
+
+router = APIRouter(
+    prefix="/v1/threads/{thread_id}/runs/{run_id}/steps",
+    tags=["Run steps"],
+    dependencies=[Depends(beta_header), Include],
+)
+
+
+@router.get("")
+async def list_run_steps(
+    thread_id: ThreadId, run_id: RunId, query: Listing, db: Db
+) -> Page[RunStep]:
+    return page_of(RunStep, await db.read(page, thread_id, run_id, query))
+
+
+@router.get("/{step_id}")
+async def retrieve_run_step(thread_id: ThreadId, run_id: RunId, step_id: StepId, db: Db) -> RunStep:
+    return RunStep.model_validate(await db.read(get, thread_id, run_id, step_id))
+
+
+def page(tx: ProjectTx, thread_id: str, run_id: str, query: PageQuery) -> Rows[RunStepRow]:
+    get_run(tx, thread_id, run_id)
+    return tx.page(RunStepRow, query, run_id=run_id)
+
+
+def get(tx: ProjectTx, thread_id: str, run_id: str, step_id: str) -> RunStepRow:
+    """A step of this run. Raises NotFound."""
+    get_run(tx, thread_id, run_id)
+    step = tx.get(RunStepRow, step_id)
+    if step.run_id != run_id:
+        raise tx.missing(RunStepRow, step_id)
+    return step

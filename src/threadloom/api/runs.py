@@ -1,0 +1,140 @@
+"""Runs and their streams."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from sqlalchemy import ColumnElement
+
+from threadloom.api.bodies import JsonRoute
+from threadloom.api.context import Db, Listing, RunId, Server, ThreadId, beta_header, page_of
+from threadloom.api.streams import cursor_of, stream_run
+from threadloom.db.rows import RunRow, ThreadRow
+from threadloom.db.tx import PageQuery, ProjectTx, Rows
+from threadloom.runs import actions
+from threadloom.runs.actions import get_run
+from threadloom.types.runs import (
+    Run,
+    RunCreate,
+    RunModify,
+    RunStatus,
+    SubmitToolOutputs,
+    ThreadAndRunCreate,
+)
+from threadloom.types.shared import Page
+
+router = APIRouter(
+    prefix="/v1", tags=["Runs"], dependencies=[Depends(beta_header)], route_class=JsonRoute
+)
+SOON = frozenset[RunStatus]({"queued", "in_progress", "cancelling"})
+ResultContent = Literal["step_details.tool_calls[*].file_search.results[*].content"]
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+
+
+async def includes(
+    include: Annotated[list[ResultContent] | None, Query()] = None,
+    include_brackets: Annotated[list[ResultContent] | None, Query(alias="include[]")] = None,
+) -> frozenset[ResultContent]:
+    """Parts of run steps that are sent only on demand."""
+    return frozenset((*(include or ()), *(include_brackets or ())))
+
+
+Include = Depends(includes)
+
+
+@router.post("/threads/runs", response_model=Run, responses=STREAM)
+async def create_thread_and_run(body: ThreadAndRunCreate, db: Db, server: Server) -> Run | Response:
+    run = await db.write(
+        actions.create_thread_and_run, body, expires_after=server.settings.runs.expires_after
+    )
+    return stream_run(server.feed, run.id) if body.stream else run
+
+
+@router.post(
+    "/threads/{thread_id}/runs", response_model=Run, responses=STREAM, dependencies=[Include]
+)
+async def create_run(
+    thread_id: ThreadId, body: RunCreate, db: Db, server: Server
+) -> Run | Response:
+    run = await db.write(
+        actions.create_run, thread_id, body, expires_after=server.settings.runs.expires_after
+    )
+    return stream_run(server.feed, run.id) if body.stream else run
+
+
+@router.get("/threads/{thread_id}/runs")
+async def list_runs(thread_id: ThreadId, query: Listing, db: Db) -> Page[Run]:
+    return page_of(Run, await db.read(page_of_thread, thread_id, query))
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}")
+async def retrieve_run(
+    thread_id: ThreadId, run_id: RunId, db: Db, server: Server, response: Response
+) -> Run:
+    run = Run.model_validate(await db.read(get_run, thread_id, run_id))
+    if run.status in SOON:
+        poll_after = server.settings.server.poll_after
+        response.headers["openai-poll-after-ms"] = str(round(poll_after * 1000))
+    return run
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}")
+async def modify_run(thread_id: ThreadId, run_id: RunId, body: RunModify, db: Db) -> Run:
+    return Run.model_validate(await db.write(modify, thread_id, run_id, body))
+
+
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel")
+async def cancel_run(thread_id: ThreadId, run_id: RunId, db: Db) -> Run:
+    return await db.write(actions.cancel_run, thread_id, run_id)
+
+
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=STREAM
+)
+async def submit_tool_outputs(
+    thread_id: ThreadId, run_id: RunId, body: SubmitToolOutputs, db: Db, server: Server
+) -> Run | Response:
+    run, cursor = await db.write(actions.submit_tool_outputs, thread_id, run_id, body)
+    return stream_run(server.feed, run.id, cursor) if body.stream else run
+
+
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}/events",
+    tags=["Threadloom's own"],
+    response_class=Response,
+    responses=STREAM,
+)
+async def follow_run(
+    thread_id: ThreadId,
+    run_id: RunId,
+    db: Db,
+    server: Server,
+    after: str | None = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A run's events from its beginning, or from where a client stopped. Not part of OpenAI's API."""
+    cursor = cursor_of(after or last_event_id)
+    await db.read(get_run, thread_id, run_id)
+    return stream_run(server.feed, run_id, cursor)
+
+
+@router.get("/runs", tags=["Threadloom's own"])
+async def list_all_runs(
+    query: Listing, db: Db, status: Annotated[list[RunStatus] | None, Query()] = None
+) -> Page[Run]:
+    """Runs of all threads, also by status. Not part of OpenAI's API."""
+    conditions: list[ColumnElement[bool]] = [RunRow.status.in_(status)] if status else []
+    return page_of(Run, await db.read(ProjectTx.page, RunRow, query, *conditions))
+
+
+def page_of_thread(tx: ProjectTx, thread_id: str, query: PageQuery) -> Rows[RunRow]:
+    rows = tx.page(RunRow, query, thread_id=thread_id)
+    if not rows.rows:
+        tx.get(ThreadRow, thread_id)
+    return rows
+
+
+def modify(tx: ProjectTx, thread_id: str, run_id: str, body: RunModify) -> RunRow:
+    run = get_run(tx, thread_id, run_id, lock=True)
+    if body.metadata is not None:
+        run.metadata_ = body.metadata
+    return run

@@ -1,0 +1,72 @@
+"""A run's events as Server-Sent Events."""
+
+from collections.abc import AsyncIterator
+
+import structlog
+from fastapi import Response
+from sqlalchemy.exc import SQLAlchemyError
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from threadloom.api.answers import envelope
+from threadloom.db.columns import dumps
+from threadloom.errors import ApiError, InvalidRequest, Unavailable
+from threadloom.events import START, Cursor, Event, Feed, FeedClosed, RunDeleted
+
+PING_EVERY = 15
+SEND_TIMEOUT = 300.0
+SHUTDOWN_GRACE = 5.0
+DONE = b"event: done\ndata: [DONE]\n\n"
+log = structlog.get_logger()
+
+
+def stream_run(feed: Feed, run_id: str, cursor: Cursor = START) -> Response:
+    """Answer with the run's events after `cursor`. A client that goes away does not stop the run."""
+    return EventSourceResponse(
+        encoded(feed, run_id, cursor),
+        sep="\n",
+        ping=PING_EVERY,
+        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+        send_timeout=SEND_TIMEOUT,
+        shutdown_grace_period=SHUTDOWN_GRACE,
+    )
+
+
+async def encoded(feed: Feed, run_id: str, cursor: Cursor) -> AsyncIterator[bytes]:
+    """Events, then `done`; or an `error` event, which SDKs raise, when the rest cannot be had here."""
+    try:
+        async for event in feed.follow(run_id, cursor):
+            yield encode(event)
+        yield DONE
+    except FeedClosed:
+        yield encode_error(
+            Unavailable("The server is shutting down. The run goes on: read it again.")
+        )
+    except RunDeleted:
+        yield encode_error(InvalidRequest("The run was deleted."))
+    except SQLAlchemyError:
+        log.exception("stream broke", run_id=run_id)
+        yield encode_error(ApiError())
+
+
+def encode(event: Event) -> bytes:
+    """`id` stands last, so that a client that expects two lines finds them first."""
+    text = f"event: {event.name}\ndata: {event.data}\nid: {event.epoch}-{event.seq}\n\n"
+    return text.encode()
+
+
+def encode_error(error: ApiError) -> bytes:
+    return f"event: error\ndata: {dumps(envelope(error))}\n\n".encode()
+
+
+def cursor_of(event_id: str | None) -> Cursor:
+    """Where a client stopped, from the `id` of the last event it saw."""
+    if not event_id:
+        return START
+    epoch, _, seq = event_id.partition("-")
+    if not (epoch.isdecimal() and seq.isdecimal()):
+        raise InvalidRequest(
+            f"Invalid 'after': '{event_id}' is not the id of an event.",
+            param="after",
+            code="invalid_value",
+        )
+    return int(epoch), int(seq)

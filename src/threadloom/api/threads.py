@@ -1,0 +1,77 @@
+"""Threads."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Request
+from sqlalchemy import JSON, ColumnElement, select, type_coerce
+from sqlalchemy import delete as delete_rows
+
+from threadloom.api.bodies import JsonRoute
+from threadloom.api.context import Db, Listing, ThreadId, beta_header, page_of
+from threadloom.db.rows import EventRow, RunRow, ThreadRow
+from threadloom.db.tx import ProjectTx
+from threadloom.runs.threads import create_thread as create
+from threadloom.types.shared import Deleted, Page
+from threadloom.types.threads import Thread, ThreadCreate, ThreadModify
+
+router = APIRouter(
+    prefix="/v1/threads",
+    tags=["Threads"],
+    dependencies=[Depends(beta_header)],
+    route_class=JsonRoute,
+)
+
+
+@router.post("")
+async def create_thread(db: Db, body: Annotated[ThreadCreate | None, Body()] = None) -> Thread:
+    return Thread.model_validate(await db.write(create, body or ThreadCreate()))
+
+
+@router.get("", tags=["Threadloom's own"])
+async def list_threads(query: Listing, request: Request, db: Db) -> Page[Thread]:
+    """Threads of the project; `metadata[key]=value` keeps those that carry the pair. Not part of OpenAI's API."""
+    filters = metadata_filters(request)
+    return page_of(Thread, await db.read(ProjectTx.page, ThreadRow, query, *filters))
+
+
+@router.get("/{thread_id}")
+async def retrieve_thread(thread_id: ThreadId, db: Db) -> Thread:
+    return Thread.model_validate(await db.read(ProjectTx.get, ThreadRow, thread_id))
+
+
+@router.post("/{thread_id}")
+async def modify_thread(thread_id: ThreadId, body: ThreadModify, db: Db) -> Thread:
+    return Thread.model_validate(await db.write(modify, thread_id, body))
+
+
+@router.delete("/{thread_id}")
+async def delete_thread(thread_id: ThreadId, db: Db) -> Deleted:
+    await db.write(delete, thread_id)
+    return Deleted(id=thread_id, object="thread.deleted", deleted=True)
+
+
+def modify(tx: ProjectTx, thread_id: str, body: ThreadModify) -> ThreadRow:
+    thread = tx.get(ThreadRow, thread_id, lock=True)
+    if body.metadata is not None:
+        thread.metadata_ = body.metadata
+    if body.tool_resources is not None:
+        thread.tool_resources = body.tool_resources.stored(thread.tool_resources)
+    return thread
+
+
+def delete(tx: ProjectTx, thread_id: str) -> None:
+    """Messages, runs and steps go with their thread, and so do the events of its runs."""
+    thread = tx.get(ThreadRow, thread_id, lock=True)
+    runs = select(RunRow.id).where(RunRow.thread_id == thread_id)
+    tx.session.execute(delete_rows(EventRow).where(EventRow.run_id.in_(runs)))
+    tx.delete(thread)
+
+
+def metadata_filters(request: Request) -> list[ColumnElement[bool]]:
+    pairs = [
+        (name.removeprefix("metadata[").removesuffix("]"), value)
+        for name, value in request.query_params.multi_items()
+        if name.startswith("metadata[") and name.endswith("]")
+    ]
+    metadata = type_coerce(ThreadRow.metadata_, JSON)
+    return [metadata[key].as_string() == value for key, value in pairs]

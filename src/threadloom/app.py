@@ -1,0 +1,37 @@
+"""The composition root of the HTTP process."""
+
+from fastapi import FastAPI
+
+from threadloom import __version__
+from threadloom.api import (
+    answers,
+    assistants,
+    health,
+    messages,
+    models,
+    run_steps,
+    runs,
+    threads,
+)
+from threadloom.api.context import Context
+from threadloom.api.edge import Edge
+
+# `/threads/runs` stands before `/threads/{thread_id}`, which would take it for an id.
+ROUTERS = (health, models, runs, assistants, threads, messages, run_steps)
+
+
+def create_app(context: Context) -> FastAPI:
+    """The API over an open database; whoever made the context closes it."""
+    app = FastAPI(
+        title="Threadloom",
+        version=__version__,
+        max_body_size=context.settings.server.max_body,
+        strict_content_type=False,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    for module in ROUTERS:
+        app.include_router(module.router)
+    answers.install(app)
+    app.add_middleware(Edge, keys=context.keys)
+    return app

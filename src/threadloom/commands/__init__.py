@@ -1,0 +1,1 @@
+"""One file per command: it takes Settings and hands them down."""

@@ -1,0 +1,53 @@
+"""What every command works on: the data directory, a migrated database, models, keys."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import OperationalError
+
+from threadloom.api.context import Context
+from threadloom.api.keys import Keys, ensure_project
+from threadloom.clock import SystemClock
+from threadloom.config import Settings
+from threadloom.db.database import Database
+from threadloom.db.migrate import upgrade
+from threadloom.errors import StartError
+from threadloom.events import Feed
+from threadloom.ids import RandomIds
+from threadloom.llm.router import build_models
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
+    """The database, brought to this program's schema. Raises StartError."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        database = Database(
+            settings.database_url,
+            clock=SystemClock(),
+            ids=RandomIds(),
+            pool_size=settings.database.pool_size,
+        )
+    except OSError as error:
+        raise StartError(f"Cannot use the data directory {settings.data_dir}: {error}") from None
+    try:
+        await asyncio.to_thread(upgrade, database.engine)
+        yield database
+    except OperationalError as error:
+        raise StartError(f"The database does not answer: {error.orig}") from None
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def open_context(settings: Settings) -> AsyncGenerator[Context]:
+    """All that the API and the worker are composed of. Raises StartError."""
+    async with open_database(settings) as database, build_models(settings, database.ids) as models:
+        admin = settings.auth.admin_key
+        keys = Keys(
+            database,
+            admin_key=admin.get_secret_value() if admin else None,
+            default_project=await database.write(ensure_project),
+        )
+        yield Context(settings, database, Feed(database), models, keys)

@@ -1,0 +1,102 @@
+"""`threadloom serve`: the API, and unless told otherwise a worker beside it, in one event loop."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from threadloom import __version__
+from threadloom.api.context import Context
+from threadloom.api.keys import first_key
+from threadloom.app import create_app
+from threadloom.commands.opened import open_context
+from threadloom.config import Settings
+from threadloom.llm.router import Router, find_local_servers
+from threadloom.worker import Worker
+
+GRACE = 30
+"""Seconds that open requests have to finish at shutdown; streams end at once."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but it says when it listens, and does not wait for open streams when it is told to stop."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        context: Context,
+        *,
+        on_start: Callable[[int], None],
+        on_stop: Callable[[], None],
+    ) -> None:
+        settings = context.settings.server
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                access_log=False,
+                log_level="warning",
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+        self._on_start = on_start
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        await super().startup()
+        if self.started:
+            self._loop = asyncio.get_running_loop()
+            self._on_start(self.servers[0].sockets[0].getsockname()[1])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._on_stop)
+        super().handle_exit(sig, frame)
+
+
+async def serve(settings: Settings, *, with_worker: bool) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError."""
+    async with open_context(settings) as context:
+        worker = Worker(context.database, context.feed, context.models, settings.runs)
+        key = None if settings.auth.admin_key else await context.database.write(first_key)
+        lines = await banner(context, key)
+
+        def stop() -> None:
+            context.feed.close()
+            worker.drain()
+
+        def announce(port: int) -> None:
+            print(*lines, sep="\n", file=sys.stderr)  # noqa: T201
+            address = f"http://{settings.server.host}:{port}/v1"
+            print(f"Threadloom listens on {address}", file=sys.stderr, flush=True)  # noqa: T201
+
+        server = Server(create_app(context), context, on_start=announce, on_stop=stop)
+        async with asyncio.TaskGroup() as tasks:
+            if with_worker:
+                tasks.create_task(worker.run())
+            await server.serve()
+            stop()
+
+
+async def banner(context: Context, key: str | None) -> list[str]:
+    """What an operator wants to know at the start; the first key is shown here and never again."""
+    lines = [f"Threadloom {__version__}: OpenAI's Assistants API (v2), self-hosted."]
+    if isinstance(context.models, Router) and context.models.is_embedded:
+        lines.append(
+            "Model: the built-in demonstration, which quotes and does not reason. "
+            "Set THREADLOOM_UPSTREAM__BASE_URL (and __API_KEY) to use a real one."
+        )
+        lines.extend(
+            f"{server.name} listens on this machine: THREADLOOM_UPSTREAM__BASE_URL={server.base_url} would use it"
+            f"{f' (it has {server.model})' if server.model else ''}."
+            for server in await find_local_servers()
+        )
+    if key is not None:
+        lines.append(f"Your first API key, shown only now: {key}")
+    return lines

@@ -1,0 +1,54 @@
+"""Engines and connections, and all that differs between SQLite and PostgreSQL."""
+
+import sqlite3
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import NullPool
+
+from threadloom.db.columns import dumps, loads
+
+WRITE = "threadloom_write"
+SQLITE_BUSY = 30.0
+
+
+def is_sqlite(engine: Engine) -> bool:
+    return engine.dialect.name == "sqlite"
+
+
+def create_engine(url: str) -> Engine:
+    """An engine without a pool: the lanes hold their connections themselves."""
+    sqlite = make_url(url).get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = (
+        {"timeout": SQLITE_BUSY, "check_same_thread": False} if sqlite else {"connect_timeout": 10}
+    )
+    engine = sqlalchemy.create_engine(
+        url,
+        poolclass=NullPool,
+        json_serializer=dumps,
+        json_deserializer=loads,
+        connect_args=arguments,
+    )
+    if sqlite:
+        event.listen(engine, "connect", prepare_sqlite)
+        event.listen(engine, "begin", begin_sqlite)
+    return engine
+
+
+def prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    connection.isolation_level = None  # or the driver begins by itself, late, and loses updates
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def connect(engine: Engine, *, write: bool = False) -> Connection:
+    """A connection for one thread, kept open. On SQLite a writer locks when it begins."""
+    return engine.connect().execution_options(**{WRITE: write})

@@ -1,0 +1,50 @@
+"""Brings a database to this program's schema, under a lock, when the program starts."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from threadloom.db.engine import connect, is_sqlite
+from threadloom.errors import StartError
+
+LOCK = 0x7468726D
+PACKAGE = Path(__file__).parents[1]
+
+
+def scripts() -> Path:
+    """The migrations: inside an installed package, at the top of a checkout."""
+    shipped = PACKAGE / "migrations"
+    return shipped if shipped.is_dir() else PACKAGE.parents[1] / "migrations"
+
+
+def upgrade(engine: Engine) -> None:
+    """Run what is missing. Raises StartError when the database is newer than this program."""
+    config = Config()
+    config.set_main_option("script_location", str(scripts()))
+    config.set_main_option("path_separator", "os")
+    with connect(engine, write=True) as connection, locked(connection):
+        current = MigrationContext.configure(connection).get_current_revision()
+        known = ScriptDirectory.from_config(config)
+        if current is not None and current not in {one.revision for one in known.walk_revisions()}:
+            raise StartError(
+                f"The database is newer than this program (its schema is {current}): "
+                "upgrade Threadloom, or restore a backup from before the upgrade."
+            )
+        if current != known.get_current_head():
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+@contextmanager
+def locked(connection: Connection) -> Generator[None]:
+    """One process migrates at a time; SQLite's write transaction is the lock."""
+    with connection.begin():
+        if not is_sqlite(connection.engine):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        yield

@@ -1,0 +1,344 @@
+"""The event log of runs, and its feed: how every stream gets every event once and in order.
+
+Rows are the truth. An event has its place `(epoch, seq)` in its run: `epoch` is that of the holder that wrote it, `seq`
+counts up from 1 without gaps. A delta reaches streams of this process at once and is written behind, in groups; an event
+that states a fact is published only after its commit (ADR 0003).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import structlog
+from pydantic import BaseModel
+from sqlalchemy import Insert, Select, bindparam, insert, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+
+from threadloom.db.database import Database
+from threadloom.db.rows import EventRow, RunRow
+from threadloom.db.signal import POLL
+from threadloom.db.tx import Tx
+from threadloom.leases import Claim, hold, still_held
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FLUSH_EVERY = 0.02
+"""Seconds that deltas wait for company."""
+RETRY_AFTER = 1.0
+BATCH = 500
+MAX_BACKLOG = 2_000
+"""Events that a slow reader may lag behind before it reads rows again."""
+ENDS = frozenset(
+    f"thread.run.{status}"
+    for status in ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
+)
+log = structlog.get_logger()
+
+
+class Event(NamedTuple):
+    """One event as it is sent: `data` is one line of JSON."""
+
+    epoch: int
+    seq: int
+    name: str
+    data: str
+
+
+Cursor = tuple[int, int]
+START: Cursor = (0, 0)
+
+
+@dataclass(kw_only=True)
+class RunTx(Tx):
+    """A transaction on one run, locked; its facts go into the event log with it."""
+
+    run: RunRow
+    facts: list[Event] = field(default_factory=list[Event])
+    seq: int = 0
+
+    @classmethod
+    def on(cls, tx: Tx, run: RunRow, seq: int = 0) -> "RunTx":
+        """The same transaction, on one run whose log stands at `seq`."""
+        return cls(
+            session=tx.session,
+            clock=tx.clock,
+            ids=tx.ids,
+            woken=tx.woken,
+            told=tx.told,
+            run=run,
+            seq=seq,
+        )
+
+    def emit(self, name: str, sent: BaseModel) -> None:
+        """Append a fact: the object as it now stands."""
+        self.seq += 1
+        self.facts.append(Event(self.run.epoch, self.seq, name, sent.model_dump_json()))
+
+
+@contextmanager
+def unheld(tx: Tx, run: RunRow) -> Generator[RunTx]:
+    """Facts about a run that no worker holds: a new one, or one whose epoch was just raised."""
+    run_tx = RunTx.on(tx, run)
+    yield run_tx
+    store(tx, run.id, run_tx.facts)
+    tx.wake(run.id)
+
+
+def store(tx: Tx, run_id: str, events: Sequence[Event]) -> None:
+    if events:
+        tx.session.execute(
+            insert_events(), [{"run_id": run_id} | event._asdict() for event in events]
+        )
+
+
+def events_after(tx: Tx, run_id: str, cursor: Cursor) -> list[Event]:
+    """The next stored events of a run, at most `BATCH`."""
+    epoch, seq = cursor
+    rows = tx.session.execute(
+        select_events(), {"of_run": run_id, "after_epoch": epoch, "after_seq": seq}
+    )
+    return [Event(*row) for row in rows]
+
+
+@cache
+def insert_events() -> Insert:
+    return insert(EventRow.__table__)  # pyright: ignore[reportArgumentType] - a Table, typed wider
+
+
+@cache
+def select_events() -> Select[int, int, str, str]:
+    place = tuple_(EventRow.epoch, EventRow.seq)
+    return (
+        select(EventRow.epoch, EventRow.seq, EventRow.name, EventRow.data)
+        .where(EventRow.run_id == bindparam("of_run"))
+        .where(place > tuple_(bindparam("after_epoch"), bindparam("after_seq")))
+        .order_by(EventRow.epoch, EventRow.seq)
+        .limit(BATCH)
+    )
+
+
+class FeedClosed(Exception):
+    """The server is shutting down."""
+
+
+class RunDeleted(Exception):
+    """The run was deleted."""
+
+
+class Subscription:
+    """What one open stream has been told and has not taken yet."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._rung = asyncio.Event()
+        self._look = False
+
+    def push(self, events: Sequence[Event]) -> None:
+        if len(self._events) < MAX_BACKLOG:
+            self._events.extend(events)
+        self._rung.set()
+
+    def look(self) -> None:
+        """There may be new rows."""
+        self._look = True
+        self._rung.set()
+
+    async def next_after(self, cursor: Cursor) -> Event | None:
+        """The event that follows `cursor` without a gap, or None: time to look at the rows."""
+        while not self._look:
+            while self._events:
+                event = self._events.popleft()
+                if event[:2] == (cursor[0], cursor[1] + 1):
+                    return event
+                if event[:2] > cursor:
+                    # What lies between was published before we came; the rows will have it all.
+                    self._events.clear()
+                    return None
+            self._rung.clear()
+            try:
+                await asyncio.wait_for(self._rung.wait(), POLL)
+            except TimeoutError:
+                return None
+        self._look = False
+        return None
+
+
+class Feed:
+    """The events of runs, as open streams of this process see them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """End all streams: the process is about to stop."""
+        self._closed = True
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.look()
+
+    def publish(self, run_id: str, events: Sequence[Event]) -> None:
+        for subscription in self._subscriptions.get(run_id, ()):
+            subscription.push(events)
+
+    async def follow(self, run_id: str, cursor: Cursor = START) -> AsyncIterator[Event]:
+        """Every event after `cursor`, up to the one that ends the stream.
+
+        Raises RunDeleted when the run is deleted meanwhile, FeedClosed when this process stops.
+        """
+        subscription = Subscription()
+        with self._subscribed(run_id, subscription):
+            ended = False
+            while not ended:
+                if self._closed:
+                    raise FeedClosed
+                stored = await self._database.read(events_after, run_id, cursor)
+                if not stored and not await self._database.read(run_exists, run_id):
+                    raise RunDeleted(run_id)
+                for event in stored:
+                    cursor, ended = event[:2], event.name in ENDS
+                    yield event
+                while not ended and (event := await subscription.next_after(cursor)):
+                    cursor, ended = event[:2], event.name in ENDS
+                    yield event
+
+    @contextmanager
+    def _subscribed(self, run_id: str, subscription: Subscription) -> Generator[None]:
+        subscriptions = self._subscriptions.setdefault(run_id, set())
+        subscriptions.add(subscription)
+        try:
+            with self._database.signal.subscribe(run_id, subscription.look):
+                yield
+        finally:
+            subscriptions.discard(subscription)
+            if not subscriptions:
+                self._subscriptions.pop(run_id, None)
+
+
+def run_exists(tx: Tx, run_id: str) -> bool:
+    return tx.session.scalar(select(RunRow.seq).where(RunRow.id == run_id)) is not None
+
+
+class EventWriter:
+    """Writes the deltas of all runs of this process behind, many runs in one transaction."""
+
+    def __init__(self, database: Database, feed: Feed) -> None:
+        self.database = database
+        self._feed = feed
+        self._logs: set[RunLog] = set()
+        self._scheduled = asyncio.Event()
+
+    def open(self, claim: Claim) -> "RunLog":
+        return RunLog(self, claim)
+
+    def publish(self, run_id: str, events: Sequence[Event]) -> None:
+        self._feed.publish(run_id, events)
+
+    def schedule(self, log: "RunLog") -> None:
+        self._logs.add(log)
+        self._scheduled.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._scheduled.wait()
+            self._scheduled.clear()
+            await asyncio.sleep(FLUSH_EVERY)
+            try:
+                await self.flush()
+            except SQLAlchemyError as error:
+                log.warning("events not written yet", error=type(error).__name__)
+                await asyncio.sleep(RETRY_AFTER)
+
+    async def flush(self) -> None:
+        """Write what is pending; a log whose own commit is under way carries its deltas itself."""
+        logs = [one for one in self._logs if not one.busy.locked()]
+        self._logs.clear()
+        async with AsyncExitStack() as stack:
+            groups: list[tuple[Claim, Sequence[Event]]] = []
+            for one in logs:
+                await stack.enter_async_context(one.busy)
+                groups.append((one.claim, stack.enter_context(one.taken())))
+            await self.database.write(store_groups, groups)
+
+
+def store_groups(tx: Tx, groups: Sequence[tuple[Claim, Sequence[Event]]]) -> None:
+    """Store the deltas of those runs that are still held."""
+    held = still_held(tx, RunRow, [claim for claim, _ in groups])
+    for claim, events in groups:
+        if claim in held:
+            store(tx, claim.id, events)
+            tx.tell_others(claim.id)
+
+
+class RunLog:
+    """The event log of one claimed run, as its worker writes it."""
+
+    def __init__(self, writer: EventWriter, claim: Claim) -> None:
+        self.claim = claim
+        self.busy = asyncio.Lock()
+        """Held while deltas are on their way to the rows, so that nothing overtakes them."""
+        self._writer = writer
+        self._seq = 0
+        self._pending: list[Event] = []
+
+    def delta(self, name: str, data: str) -> None:
+        """Send a piece of a message or step at once, and write it with the next group."""
+        self._seq += 1
+        event = Event(self.claim.epoch, self._seq, name, data)
+        self._pending.append(event)
+        self._writer.publish(self.claim.id, [event])
+        self._writer.schedule(self)
+
+    async def commit(
+        self, action: Callable[Concatenate[RunTx, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run an action on the held run; its facts follow all deltas so far. Raises LeaseLost.
+
+        A commit once begun is seen through, even when the caller is cancelled: the log knows what is stored.
+        """
+        committing = asyncio.ensure_future(self._commit(lambda tx: action(tx, *args, **kwargs)))
+        try:
+            return await asyncio.shield(committing)
+        except asyncio.CancelledError:
+            await asyncio.wait([committing])
+            raise
+
+    async def _commit(self, action: Callable[[RunTx], R]) -> R:
+        async with self.busy:
+            with self.taken() as pending:
+                result, facts = await self._writer.database.write(
+                    commit, self.claim, pending, self._seq, action
+                )
+            self._seq += len(facts)
+            self._writer.publish(self.claim.id, facts)
+            return result
+
+    @contextmanager
+    def taken(self) -> Generator[Sequence[Event]]:
+        """The deltas to write now; put back when writing fails."""
+        pending, self._pending = self._pending, []
+        try:
+            yield pending
+        except BaseException:
+            self._pending = pending + self._pending
+            raise
+
+
+def commit(
+    tx: Tx, claim: Claim, pending: Sequence[Event], seq: int, action: Callable[[RunTx], R]
+) -> tuple[R, list[Event]]:
+    """Deltas, then the action, then its facts, in one transaction that holds the run."""
+    run = hold(tx, RunRow, claim)
+    store(tx, run.id, pending)
+    run_tx = RunTx.on(tx, run, seq)
+    result = action(run_tx)
+    store(tx, run.id, run_tx.facts)
+    tx.tell_others(run.id)
+    return result, run_tx.facts

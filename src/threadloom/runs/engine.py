@@ -1,0 +1,213 @@
+"""Drives one claimed run: turn after turn, until it ends or waits for the client."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
+
+from threadloom.config import Runs
+from threadloom.db.database import Database
+from threadloom.db.rows import RunRow
+from threadloom.events import RunLog, RunTx
+from threadloom.llm.chat import ChatRequest, ModelError, Models, ToolCall
+from threadloom.runs import journal
+from threadloom.runs.tools import BuiltInTools, ToolMissing, choice_of, offered, shown_call
+from threadloom.runs.transcript import Transcript, build_transcript, text_of
+from threadloom.runs.turn import Turn, TurnWriter
+from threadloom.tokens import Tokens, encoding_for
+from threadloom.types.messages import text_content
+from threadloom.types.runs import Budget, RunUsage
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MAX_RESERVE = 4_096
+"""Tokens kept free for an answer whose length nobody bounded."""
+
+
+class Cancelling(Exception):
+    """The client asked for the run's end."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What every run is driven with."""
+
+    database: Database
+    models: Models
+    built_in: BuiltInTools
+    settings: Runs
+
+
+def take_up(tx: RunTx) -> RunRow | None:
+    """A claimed run's first transaction: begin, recover or close it. None when nothing is left to do."""
+    run = tx.run
+    if run.status == "cancelling":
+        journal.cancel_run(tx)
+    elif run.expires_at is not None and tx.clock.now() >= run.expires_at:
+        journal.expire_run(tx)
+    elif run.status == "requires_action":
+        run.due_at = run.expires_at
+    elif run.status == "queued":
+        journal.start_run(tx)
+        return run
+    else:
+        journal.recover_run(tx)
+        return run
+    return None
+
+
+class Execution:
+    """One claimed run on its way."""
+
+    def __init__(self, engine: Engine, log: RunLog, run: RunRow) -> None:
+        self._engine = engine
+        self._log = log
+        self._run = run
+        self._turn = run.turns
+
+    async def proceed(self) -> None:
+        """Go on until the run rests. Raises LeaseLost and Cancelling."""
+        try:
+            resting = await self._finish_open_calls()
+            while not resting:
+                resting = await self._take_turn()
+        except ModelError as error:
+            await self._commit(journal.fail_run, error.code, error.message)
+        except ToolMissing as error:
+            await self._commit(journal.fail_run, "server_error", str(error))
+
+    async def _commit(
+        self, action: Callable[Concatenate[RunTx, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Commit on the run unless it was told to stop."""
+
+        def guarded(tx: RunTx) -> R:
+            if tx.run.status == "cancelling":
+                raise Cancelling
+            result = action(tx, *args, **kwargs)
+            self._run = tx.run
+            return result
+
+        return await self._log.commit(guarded)
+
+    async def _finish_open_calls(self) -> bool:
+        """A worker that was lost may have left calls of a finished turn."""
+        if not self._turn:
+            return False
+        calls = await self._engine.database.read(journal.unanswered, self._run.id)
+        return bool(calls) and await self._answer(calls)
+
+    async def _take_turn(self) -> bool:
+        """Ask the model once and act on its answer; True when the run rests."""
+        run = self._run
+        self._turn += 1
+        if self._turn > self._engine.settings.max_turns:
+            raise ModelError(
+                "server_error",
+                f"The model called tools {self._engine.settings.max_turns} times without an answer.",
+            )
+        if spent := spent_budget(run):
+            await self._commit(journal.stop_run, spent)
+            return True
+        route = self._engine.models.resolve(run.model)
+        tokens = encoding_for(run.model)
+        transcript = await build_transcript(
+            self._engine.database, run, tokens, budget=prompt_budget(run, route.context_window)
+        )
+        if transcript.cut and run.max_prompt_tokens is not None:
+            await self._commit(journal.stop_run, "max_prompt_tokens")
+            return True
+        request = self._request(route.name, transcript)
+        writer = TurnWriter(self._log, self._turn, self._engine.built_in)
+        turn = await writer.write(route.model.stream(request))
+        return await self._conclude(turn, await measured(turn, transcript, tokens))
+
+    def _request(self, model: str, transcript: Transcript) -> ChatRequest:
+        run = self._run
+        functions = offered(run, self._engine.built_in)
+        return ChatRequest(
+            model=model,
+            messages=transcript.messages,
+            tools=functions,
+            tool_choice=choice_of(run, functions, transcript.messages),
+            parallel_tool_calls=run.parallel_tool_calls,
+            temperature=run.temperature,
+            top_p=run.top_p,
+            max_completion_tokens=left(run.max_completion_tokens, run.spent.completion_tokens),
+            response_format=None if isinstance(run.response_format, str) else run.response_format,
+            reasoning_effort=run.reasoning_effort,
+        )
+
+    async def _conclude(self, turn: Turn, usage: RunUsage) -> bool:
+        """Write down how the turn ended; True when the run rests."""
+        if turn.reason == "length":
+            await self._commit(journal.stop_run, "max_completion_tokens", usage)
+            return True
+        if turn.reason == "content_filter":
+            await self._commit(
+                journal.fail_run,
+                "invalid_prompt",
+                "The answer was stopped by the provider's content filter.",
+                "content_filter",
+            )
+            return True
+        if not turn.calls:
+            content = turn.content or [text_content("")]
+            await self._commit(journal.complete_run, self._turn, content, usage)
+            return True
+        shown = [(call, shown_call(call, self._engine.built_in)) for call in turn.calls]
+        await self._commit(journal.record_calls, shown, usage)
+        return await self._answer(turn.calls)
+
+    async def _answer(self, calls: list[ToolCall]) -> bool:
+        """Run the built-in calls one after the other; the client gets the rest. True when it has to answer."""
+        functions: list[ToolCall] = []
+        for call in calls:
+            tool = next((t for kind, t in self._engine.built_in.items() if kind == call.name), None)
+            if tool is None:
+                functions.append(call)
+            else:
+                result = await tool.run(self._run, call)
+                await self._commit(journal.record_result, result.shown, result.heard)
+        if functions:
+            await self._commit(journal.require_action, functions)
+        else:
+            await self._commit(journal.complete_tools)
+        return bool(functions)
+
+
+def spent_budget(run: RunRow) -> Budget | None:
+    """The budget that leaves nothing for another turn."""
+    if left(run.max_completion_tokens, run.spent.completion_tokens) == 0:
+        return "max_completion_tokens"
+    if left(run.max_prompt_tokens, run.spent.prompt_tokens) == 0:
+        return "max_prompt_tokens"
+    return None
+
+
+def left(budget: int | None, spent: int) -> int | None:
+    return None if budget is None else max(budget - spent, 0)
+
+
+def prompt_budget(run: RunRow, context_window: int) -> int:
+    """Tokens that the next prompt may have."""
+    answer = left(run.max_completion_tokens, run.spent.completion_tokens)
+    reserve = min(MAX_RESERVE, context_window // 4) if answer is None else answer
+    fits = max(context_window - reserve, 0)
+    allowed = left(run.max_prompt_tokens, run.spent.prompt_tokens)
+    return fits if allowed is None else min(fits, allowed)
+
+
+async def measured(turn: Turn, transcript: Transcript, tokens: Tokens) -> RunUsage:
+    """What the provider counted, or our own count when it does not count."""
+    if turn.usage is not None:
+        return journal.run_usage(turn.usage)
+    prompt, completion = await asyncio.to_thread(count, turn, transcript, tokens)
+    return RunUsage(
+        prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+    )
+
+
+def count(turn: Turn, transcript: Transcript, tokens: Tokens) -> tuple[int, int]:
+    prompt = sum(tokens.count(text_of(message)) for message in transcript.messages)
+    return prompt, tokens.count(turn.text)

@@ -1,0 +1,397 @@
+"""What a run writes down: its steps and messages, and how it ends. Each function is part of one transaction."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import orjson
+from sqlalchemy import bindparam, select
+
+from threadloom.db.rows import EventRow, MessageRow, RunStepRow
+from threadloom.db.tx import Tx
+from threadloom.events import RunTx
+from threadloom.llm.chat import FailureCode, ToolCall, Usage
+from threadloom.runs.states import transition
+from threadloom.types.messages import (
+    Content,
+    IncompleteDetails,
+    IncompleteReason,
+    Message,
+    RefusalContent,
+    text_content,
+)
+from threadloom.types.run_steps import (
+    CreatedMessage,
+    MessageCreationDetails,
+    RecordedCall,
+    RunStep,
+    StepDetails,
+    StepToolCall,
+    ToolCallsDetails,
+)
+from threadloom.types.runs import (
+    Budget,
+    CalledFunction,
+    CompletionTokensDetails,
+    LastError,
+    PromptTokenDetails,
+    RequiredAction,
+    RequiredToolCall,
+    RequiredToolCalls,
+    Run,
+    RunIncompleteDetails,
+    RunStatus,
+    RunUsage,
+)
+
+NO_USAGE = RunUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+EndOfStep = Literal["completed", "cancelled", "failed", "expired"]
+LOST = LastError(
+    code="server_error",
+    message="The worker was lost while it wrote this step; it was started again.",
+)
+
+OPEN_STEP = (
+    select(RunStepRow)
+    .where(RunStepRow.run_id == bindparam("of_run"), RunStepRow.status == "in_progress")
+    .order_by(RunStepRow.seq.desc())
+    .limit(1)
+)
+MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id"))
+DELTAS = (
+    select(EventRow.data)
+    .where(EventRow.run_id == bindparam("of_run"), EventRow.name == "thread.message.delta")
+    .order_by(EventRow.epoch, EventRow.seq)
+)
+
+
+def run_usage(usage: Usage) -> RunUsage:
+    """Tokens of one turn as the API shows them."""
+    return RunUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_token_details=PromptTokenDetails(cached_tokens=usage.cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+    )
+
+
+def add_usage(one: RunUsage, other: RunUsage) -> RunUsage:
+    return RunUsage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        total_tokens=one.total_tokens + other.total_tokens,
+        prompt_token_details=PromptTokenDetails(
+            cached_tokens=one.prompt_token_details.cached_tokens
+            + other.prompt_token_details.cached_tokens
+        ),
+        completion_tokens_details=CompletionTokensDetails(
+            reasoning_tokens=one.completion_tokens_details.reasoning_tokens
+            + other.completion_tokens_details.reasoning_tokens
+        ),
+    )
+
+
+# Opening and closing steps and messages
+
+
+def start_step(tx: RunTx, turn: int, details: StepDetails) -> RunStepRow:
+    """Open a step of the run's turn number `turn`."""
+    run = tx.run
+    run.turns = turn
+    step = RunStepRow(
+        id=tx.ids.new("step_"),
+        project_id=run.project_id,
+        thread_id=run.thread_id,
+        run_id=run.id,
+        assistant_id=run.assistant_id,
+        created_at=tx.now,
+        type=details.type,
+        status="in_progress",
+        expires_at=run.expires_at,
+        step_details=details,
+        metadata_={},
+        turn=turn,
+        calls=[],
+        heard={},
+    )
+    tx.session.add(step)
+    tx.session.flush()
+    sent = RunStep.model_validate(step)
+    tx.emit("thread.run.step.created", sent)
+    tx.emit("thread.run.step.in_progress", sent)
+    return step
+
+
+def start_message(tx: RunTx, turn: int) -> str:
+    """Open a message and the step that writes it; answers with the message's id."""
+    message_id = tx.ids.new("msg_")
+    start_step(
+        tx,
+        turn,
+        MessageCreationDetails(
+            type="message_creation", message_creation=CreatedMessage(message_id=message_id)
+        ),
+    )
+    message = MessageRow(
+        id=message_id,
+        project_id=tx.run.project_id,
+        thread_id=tx.run.thread_id,
+        assistant_id=tx.run.assistant_id,
+        run_id=tx.run.id,
+        created_at=tx.now,
+        status="in_progress",
+        role="assistant",
+        content=[],
+        attachments=[],
+        metadata_={},
+    )
+    tx.session.add(message)
+    tx.session.flush()
+    sent = Message.model_validate(message)
+    tx.emit("thread.message.created", sent)
+    tx.emit("thread.message.in_progress", sent)
+    return message_id
+
+
+def start_tool_step(tx: RunTx, turn: int, text: Sequence[Content]) -> str:
+    """Open a step for the turn's tool calls, after closing the message written beside them; answers with its id."""
+    if text:
+        complete_message(tx, text)
+    return start_step(tx, turn, ToolCallsDetails(type="tool_calls", tool_calls=[])).id
+
+
+def open_step(tx: RunTx) -> RunStepRow | None:
+    """The step that is in progress: there is one at most."""
+    return tx.session.scalar(OPEN_STEP, {"of_run": tx.run.id})
+
+
+def message_of(tx: RunTx, step: RunStepRow) -> MessageRow | None:
+    """The message that the step writes, unless it is a tool step or a client deleted it."""
+    if not isinstance(step.step_details, MessageCreationDetails):
+        return None
+    message_id = step.step_details.message_creation.message_id
+    return tx.session.scalar(MESSAGE, {"message_id": message_id})
+
+
+def complete_message(tx: RunTx, content: Sequence[Content]) -> None:
+    """Close the open message and its step."""
+    step = open_step(tx)
+    assert step is not None, "a message is written in a step"
+    if message := message_of(tx, step):
+        message.content = list(content)
+        message.status = "completed"
+        message.completed_at = tx.now
+        tx.emit("thread.message.completed", Message.model_validate(message))
+    close_step(tx, step, "completed")
+
+
+def close_step(
+    tx: RunTx, step: RunStepRow, status: EndOfStep, error: LastError | None = None
+) -> None:
+    """The step is over."""
+    step.status = status
+    step.usage = step.cost or NO_USAGE
+    step.last_error = error
+    if status == "completed":
+        step.completed_at = tx.now
+    elif status == "cancelled":
+        step.cancelled_at = tx.now
+    elif status == "failed":
+        step.failed_at = tx.now
+    else:
+        step.expired_at = tx.now
+    tx.emit(f"thread.run.step.{status}", RunStep.model_validate(step))
+
+
+def cut_message(tx: RunTx, step: RunStepRow, reason: IncompleteReason) -> MessageRow | None:
+    """End the step's message where its stream stopped."""
+    message = message_of(tx, step)
+    if message is not None:
+        message.content = streamed_content(tx, message.id)
+        message.status = "incomplete"
+        message.incomplete_at = tx.now
+        message.incomplete_details = IncompleteDetails(reason=reason)
+        tx.emit("thread.message.incomplete", Message.model_validate(message))
+    return message
+
+
+def streamed_content(tx: RunTx, message_id: str) -> list[Content]:
+    """The content parts that the message's deltas add up to."""
+    parts: dict[int, tuple[str, str]] = {}
+    for data in tx.session.scalars(DELTAS, {"of_run": tx.run.id}):
+        event = orjson.loads(data)
+        if event["id"] == message_id:
+            for part in event["delta"]["content"]:
+                kind = part["type"]
+                piece = part["text"]["value"] if kind == "text" else part["refusal"]
+                parts[part["index"]] = (kind, parts.get(part["index"], (kind, ""))[1] + piece)
+    return content_of(parts[index] for index in sorted(parts))
+
+
+def content_of(parts: Iterable[tuple[str, str]]) -> list[Content]:
+    """Parts as `(type, text)` in the stored form."""
+    return [
+        text_content(text) if kind == "text" else RefusalContent(type="refusal", refusal=text)
+        for kind, text in parts
+    ]
+
+
+# Tool calls
+
+
+def charge(tx: RunTx, usage: RunUsage) -> None:
+    """Add a turn's tokens to the run, and to the step that is open."""
+    tx.run.spent = add_usage(tx.run.spent, usage)
+    if step := open_step(tx):
+        step.cost = usage
+
+
+def record_calls(
+    tx: RunTx, calls: Sequence[tuple[ToolCall, StepToolCall]], usage: RunUsage
+) -> None:
+    """The model's turn is complete: from here on it is never asked for again."""
+    charge(tx, usage)
+    step = open_step(tx)
+    assert step is not None, "calls are written in a step"
+    step.calls = [RecordedCall(id=c.id, name=c.name, arguments=c.arguments) for c, _ in calls]
+    step.step_details = ToolCallsDetails(
+        type="tool_calls", tool_calls=[shown for _, shown in calls]
+    )
+
+
+def unanswered(tx: Tx, run_id: str) -> list[ToolCall]:
+    """The recorded calls that nobody has answered yet."""
+    step = tx.session.scalar(OPEN_STEP, {"of_run": run_id})
+    if step is None:
+        return []
+    return [
+        ToolCall(call.id, call.name, call.arguments)
+        for call in step.calls
+        if call.id not in step.heard
+    ]
+
+
+def record_result(tx: RunTx, shown: StepToolCall, heard: str) -> None:
+    """A built-in call is done: what the step shows of it, and what the model hears."""
+    step = open_step(tx)
+    assert step is not None
+    assert isinstance(step.step_details, ToolCallsDetails)
+    calls = [shown if call.id == shown.id else call for call in step.step_details.tool_calls]
+    step.step_details = ToolCallsDetails(type="tool_calls", tool_calls=calls)
+    step.heard = step.heard | {shown.id: heard}
+
+
+def complete_tools(tx: RunTx) -> None:
+    """All calls of the open step are answered."""
+    step = open_step(tx)
+    assert step is not None
+    close_step(tx, step, "completed")
+
+
+def require_action(tx: RunTx, calls: Iterable[ToolCall]) -> None:
+    """Let the client answer; no worker waits meanwhile, the run is due again when it expires."""
+    run = tx.run
+    transition(run, "requires_action")
+    run.required_action = RequiredAction(
+        type="submit_tool_outputs",
+        submit_tool_outputs=RequiredToolCalls(
+            tool_calls=[
+                RequiredToolCall(
+                    id=call.id,
+                    type="function",
+                    function=CalledFunction(name=call.name, arguments=call.arguments),
+                )
+                for call in calls
+            ]
+        ),
+    )
+    run.due_at = run.expires_at
+    tx.emit("thread.run.requires_action", Run.model_validate(run))
+
+
+# Beginnings and ends of runs
+
+
+def start_run(tx: RunTx) -> None:
+    """A queued run is taken up."""
+    transition(tx.run, "in_progress")
+    tx.run.started_at = tx.now
+    tx.emit("thread.run.in_progress", Run.model_validate(tx.run))
+
+
+def recover_run(tx: RunTx) -> None:
+    """Close what a lost worker left half-written. A turn that was complete stays as it is."""
+    step = open_step(tx)
+    if step is None or step.calls:
+        return
+    message = cut_message(tx, step, "run_failed")
+    close_step(tx, step, "failed", LOST)
+    if message is not None:
+        # The answer is written anew: the thread shall not show it twice.
+        tx.session.delete(message)
+
+
+def end_run(tx: RunTx, status: RunStatus) -> None:
+    """The run is over; nobody is due to look at it again."""
+    run = tx.run
+    transition(run, status)
+    run.usage = run.spent
+    run.due_at = None
+    run.kept_since = tx.clock.now()
+    if status != "expired":
+        run.expires_at = None
+    tx.emit(f"thread.run.{status}", Run.model_validate(run))
+
+
+def complete_run(tx: RunTx, turn: int, content: Sequence[Content], usage: RunUsage) -> None:
+    """The last message is written."""
+    if open_step(tx) is None:  # the model had nothing to say
+        start_message(tx, turn)
+    charge(tx, usage)
+    complete_message(tx, content)
+    tx.run.completed_at = tx.now
+    end_run(tx, "completed")
+
+
+def fail_run(
+    tx: RunTx, code: FailureCode, message: str, cut: IncompleteReason = "run_failed"
+) -> None:
+    """The run cannot go on."""
+    error = LastError(code=code, message=message)
+    tx.run.last_error = error
+    tx.run.failed_at = tx.now
+    # A step knows no `invalid_prompt`.
+    shown = LastError(code="server_error" if code == "invalid_prompt" else code, message=message)
+    close_open(tx, "failed", cut, shown)
+    end_run(tx, "failed")
+
+
+def cancel_run(tx: RunTx) -> None:
+    """The client asked for the end."""
+    tx.emit("thread.run.cancelling", Run.model_validate(tx.run))
+    close_open(tx, "cancelled", "run_cancelled")
+    tx.run.cancelled_at = tx.now
+    end_run(tx, "cancelled")
+
+
+def expire_run(tx: RunTx) -> None:
+    """Time is up."""
+    tx.run.required_action = None
+    close_open(tx, "expired", "run_expired")
+    end_run(tx, "expired")
+
+
+def stop_run(tx: RunTx, budget: Budget, usage: RunUsage = NO_USAGE) -> None:
+    """A token budget is spent."""
+    charge(tx, usage)
+    tx.run.incomplete_details = RunIncompleteDetails(reason=budget)
+    close_open(tx, "completed", "max_tokens")
+    end_run(tx, "incomplete")
+
+
+def close_open(
+    tx: RunTx, status: EndOfStep, reason: IncompleteReason, error: LastError | None = None
+) -> None:
+    if step := open_step(tx):
+        cut_message(tx, step, reason)
+        close_step(tx, step, status, error)

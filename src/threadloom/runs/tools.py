@@ -1,0 +1,89 @@
+"""Tools that run on the server. `file_search` and `code_interpreter` plug in here; a double is in `threadloom.testing`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from threadloom.db.rows import RunRow
+from threadloom.llm.chat import (
+    ChatMessage,
+    Function,
+    NamedTool,
+    ToolCall,
+    ToolChoice,
+    ToolMessage,
+)
+from threadloom.types.run_steps import AnsweredFunction, FunctionToolCall, StepToolCall
+from threadloom.types.shared import JsonObject
+from threadloom.types.tools import BuiltInType, FunctionTool
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What the step shows of a finished call, and what the model is told."""
+
+    shown: StepToolCall
+    heard: str
+
+
+class BuiltInTool(Protocol):
+    """A tool of one type for all runs. What it raises ends the run as a server error."""
+
+    def function(self, run: RunRow) -> Function:
+        """How the model sees the tool; its name is the tool's type."""
+        ...
+
+    def begun(self, call: ToolCall) -> StepToolCall:
+        """The call as the step shows it before it ran."""
+        ...
+
+    async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
+        """Do it. Cancelled when the run is."""
+        ...
+
+
+BuiltInTools = Mapping[BuiltInType, BuiltInTool]
+
+
+def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
+    """What the model may call: the run's functions, and those built-in tools that this server has."""
+    functions: list[Function] = []
+    for tool in run.tools:
+        if isinstance(tool, FunctionTool):
+            one = tool.function
+            functions.append(Function(one.name, one.description, one.parameters, one.strict))
+        elif tool.type in built_in:
+            functions.append(built_in[tool.type].function(run))
+    return tuple(functions)
+
+
+class ToolMissing(Exception):
+    """The run must use a tool that it does not have."""
+
+
+def choice_of(
+    run: RunRow, functions: Sequence[Function], transcript: Sequence[ChatMessage]
+) -> ToolChoice:
+    """The run's choice; once a tool was used, the model is free, or the run would never end."""
+    used = any(isinstance(message, ToolMessage) for message in transcript)
+    if used and run.tool_choice != "none":
+        return "auto"
+    if isinstance(run.tool_choice, str):
+        return run.tool_choice
+    name = chosen_name(run.tool_choice)
+    if name not in {function.name for function in functions}:
+        raise ToolMissing(f"The tool '{name}' of `tool_choice` is not among the run's tools.")
+    return NamedTool(name)
+
+
+def chosen_name(choice: JsonObject) -> str:
+    return choice["function"]["name"] if choice["type"] == "function" else choice["type"]
+
+
+def shown_call(call: ToolCall, built_in: BuiltInTools) -> StepToolCall:
+    """A call as its step shows it before it is answered."""
+    for kind, tool in built_in.items():
+        if call.name == kind:
+            return tool.begun(call)
+    function = AnsweredFunction(name=call.name, arguments=call.arguments, output=None)
+    return FunctionToolCall(id=call.id, type="function", function=function)

@@ -1,0 +1,140 @@
+"""One turn of the model, written into the run's log as it arrives."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import orjson
+
+from threadloom.events import RunLog
+from threadloom.llm.chat import (
+    ChatEvent,
+    Finished,
+    FinishReason,
+    RefusalDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallOpened,
+    Usage,
+)
+from threadloom.runs.journal import content_of, start_message, start_tool_step
+from threadloom.runs.tools import BuiltInTools
+from threadloom.types.messages import Content
+from threadloom.types.shared import JsonObject
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A finished turn: the parts of its text, and its calls."""
+
+    content: list[Content]
+    calls: list[ToolCall]
+    reason: FinishReason
+    usage: Usage | None
+
+    @property
+    def text(self) -> str:
+        """All that the model wrote, for counting."""
+        written = [part.model_dump_json() for part in self.content]
+        return "".join([*written, *(call.name + call.arguments for call in self.calls)])
+
+
+@dataclass
+class CallDraft:
+    """A call while the model writes it."""
+
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list[str])
+
+
+class TurnWriter:
+    """Turns what a model streams into steps, messages and deltas."""
+
+    def __init__(self, log: RunLog, turn: int, built_in: BuiltInTools) -> None:
+        self._log = log
+        self._turn = turn
+        self._built_in = built_in
+        self._parts: list[tuple[str, list[str]]] = []
+        self._calls: dict[int, CallDraft] = {}
+        self._message_id = ""
+        self._step_id = ""
+
+    async def write(self, stream: AsyncIterator[ChatEvent]) -> Turn:
+        """Consume the stream. Raises ModelError as the model does."""
+        async for event in stream:
+            match event:
+                case TextDelta(text):
+                    await self._write_text("text", text)
+                case RefusalDelta(text):
+                    await self._write_text("refusal", text)
+                case ToolCallOpened():
+                    await self._open_call(event)
+                case ToolCallDelta(index, arguments):
+                    self._write_arguments(index, arguments)
+                case Finished(reason, usage):
+                    return Turn(self._content(), self._finished_calls(), reason, usage)
+        raise AssertionError("a model's stream ends with Finished")
+
+    def _content(self) -> list[Content]:
+        return content_of((kind, "".join(pieces)) for kind, pieces in self._parts)
+
+    def _finished_calls(self) -> list[ToolCall]:
+        drafts = (self._calls[index] for index in sorted(self._calls))
+        return [ToolCall(one.id, one.name, "".join(one.arguments)) for one in drafts]
+
+    async def _write_text(self, kind: str, text: str) -> None:
+        # One step is open at a time, or SDKs raise: text that follows calls has no place to go.
+        if self._calls or not text:
+            return
+        if not self._message_id:
+            self._message_id = await self._log.commit(start_message, self._turn)
+        if first := not self._parts or self._parts[-1][0] != kind:
+            self._parts.append((kind, []))
+        self._parts[-1][1].append(text)
+        part = text_part(text, first=first) if kind == "text" else {"refusal": text}
+        self._log.delta(
+            "thread.message.delta",
+            message_delta(self._message_id, {"index": len(self._parts) - 1, "type": kind} | part),
+        )
+
+    async def _open_call(self, event: ToolCallOpened) -> None:
+        if not self._step_id:
+            self._step_id = await self._log.commit(start_tool_step, self._turn, self._content())
+        self._calls[event.index] = CallDraft(event.id, event.name)
+        if event.name not in self._built_in:
+            function = {"name": event.name, "arguments": "", "output": None}
+            self._write_call({"index": event.index, "id": event.id}, function)
+
+    def _write_arguments(self, index: int, arguments: str) -> None:
+        draft = self._calls[index]
+        draft.arguments.append(arguments)
+        if draft.name not in self._built_in and arguments:
+            self._write_call({"index": index}, {"arguments": arguments})
+
+    def _write_call(self, place: JsonObject, function: JsonObject) -> None:
+        call = place | {"type": "function", "function": function}
+        self._log.delta("thread.run.step.delta", step_delta(self._step_id, call))
+
+
+def text_part(text: str, *, first: bool) -> JsonObject:
+    """Only the first delta of a part carries the empty list of annotations."""
+    value: JsonObject = {"value": text}
+    return {"text": value | {"annotations": []} if first else value}
+
+
+def message_delta(message_id: str, part: JsonObject) -> str:
+    """A piece of a message as it is sent."""
+    delta = {"id": message_id, "object": "thread.message.delta", "delta": {"content": [part]}}
+    return orjson.dumps(delta).decode()
+
+
+def step_delta(step_id: str, call: JsonObject) -> str:
+    """A piece of a tool call as it is sent."""
+    details = {"type": "tool_calls", "tool_calls": [call]}
+    delta = {
+        "id": step_id,
+        "object": "thread.run.step.delta",
+        "delta": {"step_details": details},
+    }
+    return orjson.dumps(delta).decode()
