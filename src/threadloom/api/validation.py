@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import orjson
-from pydantic_core import list_all_errors
+from pydantic_core import core_schema
 
 from threadloom.errors import InvalidRequest
 
@@ -63,7 +63,7 @@ BRANCH = re.compile(
     r"constrained-\w+|str|int|float|bool|\[key\]|[a-z-]+\[.+\]|[A-Z]\w*", flags=re.DOTALL
 )
 QUOTED = re.compile(r"'([^']*)'")
-BUILT_IN = frozenset(error["type"] for error in list_all_errors())
+BUILT_IN: frozenset[str] = frozenset(get_args(core_schema.ErrorType))
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,8 @@ def unknown(fault: Fault) -> InvalidRequest:
 
 
 def wrong_type(fault: Fault, expected: str) -> InvalidRequest:
-    got = GOT.get(cast("type", type(fault.input)), "something else")
+    sent: object = fault.input
+    got = GOT.get(type(sent), "something else")
     return refusal(
         fault,
         "invalid_type",
