@@ -1,0 +1,70 @@
+"""Fixtures: the server on each database, clients, a scripted model."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+from openai import AsyncOpenAI
+
+from tests.support.postgres import Postgres, running_postgres, sqlalchemy_url
+from tests.support.server import Running, running_server
+from threadloom.db.engine import create_engine
+from threadloom.db.migrate import upgrade
+from threadloom.testing import ScriptedModel, ScriptedModels
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = create_engine(f"sqlite:///{path}")
+    upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+    """A fresh, migrated database: every test that uses it runs on both."""
+    if request.param == "sqlite":
+        path = tmp_path / "threadloom.db"
+        template: Path = request.getfixturevalue("migrated_sqlite")
+        path.write_bytes(template.read_bytes())
+        yield f"sqlite:///{path}"
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield sqlalchemy_url(url)
+
+
+@pytest.fixture
+def model() -> ScriptedModel:
+    return ScriptedModel()
+
+
+@pytest.fixture
+async def server(database_url: str, model: ScriptedModel) -> AsyncGenerator[Running]:
+    async with running_server(database_url, ScriptedModels(model)) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: Running) -> AsyncGenerator[AsyncOpenAI]:
+    """The official SDK."""
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(server.openai())
+
+
+@pytest.fixture
+async def http(server: Running) -> AsyncGenerator[httpx2.AsyncClient]:
+    """Raw HTTP, because the SDK validates nothing."""
+    async with server.http() as raw:
+        yield raw

@@ -1,0 +1,101 @@
+"""The real server in the test's own event loop: database, worker, uvicorn on a loopback port."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from openai import AsyncOpenAI
+
+from threadloom.api.context import Context
+from threadloom.api.keys import Keys, create_key, ensure_project
+from threadloom.app import create_app
+from threadloom.clock import Clock, SystemClock
+from threadloom.commands.serve import Server
+from threadloom.config import Settings
+from threadloom.db.database import Database
+from threadloom.events import Feed
+from threadloom.ids import Ids, RandomIds
+from threadloom.llm.chat import Models
+from threadloom.runs.tools import BuiltInTools
+from threadloom.worker import Worker
+from tests.support.contract import ContractCheck
+
+
+@dataclass
+class Running:
+    """A server that answers on `base_url`."""
+
+    context: Context
+    worker: Worker
+    key: str
+    port: int
+    check: ContractCheck
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def database(self) -> Database:
+        return self.context.database
+
+    def http(self, key: str | None = None) -> httpx2.AsyncClient:
+        """A raw client with a key; close it."""
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        return httpx2.AsyncClient(base_url=self.base_url, headers=headers, timeout=20)
+
+    def openai(self, key: str | None = None) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=0)
+
+    async def new_key(self, project: str) -> str:
+        """A key of another project."""
+        return await self.database.write(create_key, project=project, name="test")
+
+
+@asynccontextmanager
+async def running_server(
+    url: str,
+    models: Models,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    built_in: BuiltInTools | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    with_worker: bool = True,
+) -> AsyncGenerator[Running]:
+    """Start on a migrated database; stop as SIGTERM would."""
+    chosen = Settings.model_validate({"server": {"port": 0}} | dict(settings or {}), context=None)
+    database = Database(url, clock=clock or SystemClock(), ids=ids or RandomIds())
+    try:
+        project = await database.write(ensure_project)
+        key = await database.write(create_key, project="default", name="test")
+        keys = Keys(database, admin_key=None, default_project=project)
+        context = Context(chosen, database, Feed(database), models, keys)
+        worker = Worker(database, context.feed, models, chosen.runs, built_in)
+        check = ContractCheck(create_app(context))
+        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def stop() -> None:
+            context.feed.close()
+            worker.drain()
+
+        server = Server(check, context, on_start=started.set_result, on_stop=stop)
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve())
+            if with_worker:
+                tasks.create_task(worker.run())
+            port = await started
+            try:
+                yield Running(context, worker, key, port, check)
+            finally:
+                server.should_exit = True
+                stop()
+                await serving
+        check.raise_faults()
+    finally:
+        await database.close()
