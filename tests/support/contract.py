@@ -1,6 +1,6 @@
 """Checks every answer of the app against OpenAI's document, whoever asked."""
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class ContractCheck:

