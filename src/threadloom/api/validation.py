@@ -315,31 +315,48 @@ def at_tag(fault: Fault) -> Fault:
     )
 
 
-def long_string(fault: Fault) -> InvalidRequest:
-    return refusal(
-        fault,
-        "string_above_max_length",
-        f"Invalid {quoted(fault)}: string too long. Expected a string with maximum length "
-        f"{fault.ctx.get('max_length')}, but got a string with length {length(fault)} instead.",
-    )
-
-
-def short_string(fault: Fault) -> InvalidRequest:
-    minimum = fault.ctx.get("min_length")
-    if length(fault):
-        code, problem, got = (
-            "string_below_min_length",
-            "string too short",
-            f"a string with length {length(fault)}",
-        )
-    else:
-        code, problem, got = "empty_string", "empty string", "an empty string"
+def unfit(fault: Fault, code: str, problem: str, expected: str, got: str) -> InvalidRequest:
     return refusal(
         fault,
         code,
-        f"Invalid {quoted(fault)}: {problem}. Expected a string with minimum length {minimum}, "
-        f"but got {got} instead.",
+        f"Invalid {quoted(fault)}: {problem}. Expected {expected}, but got {got} instead.",
     )
+
+
+def long_string(fault: Fault) -> InvalidRequest:
+    expected = f"a string with maximum length {fault.ctx.get('max_length')}"
+    got = f"a string with length {length(fault)}"
+    return unfit(fault, "string_above_max_length", "string too long", expected, got)
+
+
+def short_string(fault: Fault) -> InvalidRequest:
+    return too_short(fault, "string", "a string")
+
+
+def long_array(fault: Fault) -> InvalidRequest:
+    expected = f"an array with maximum length {fault.ctx.get('max_length')}"
+    got = f"an array with length {length(fault)}"
+    return unfit(fault, "array_above_max_length", "array too long", expected, got)
+
+
+def short_array(fault: Fault) -> InvalidRequest:
+    return too_short(fault, "array", "an array")
+
+
+def too_short(fault: Fault, noun: str, kind: str) -> InvalidRequest:
+    expected = f"{kind} with minimum length {fault.ctx.get('min_length')}"
+    if not length(fault):
+        return unfit(fault, f"empty_{noun}", f"empty {noun}", expected, f"an empty {noun}")
+    got = f"{kind} with length {length(fault)}"
+    return unfit(fault, f"{noun}_below_min_length", f"{noun} too short", expected, got)
+
+
+def too_many(fault: Fault) -> InvalidRequest:
+    if not isinstance(fault.input, dict):
+        return long_array(fault)
+    expected = f"an object with at most {fault.ctx.get('max_length')} properties"
+    got = f"an object with {length(fault)} properties"
+    return unfit(fault, "object_above_max_properties", "too many properties", expected, got)
 
 
 def long_key(fault: Fault) -> InvalidRequest:
@@ -349,41 +366,6 @@ def long_key(fault: Fault) -> InvalidRequest:
         "property_name_above_max_length",
         f"Invalid property name in '{shown(fault.path[:-1])}': '{key[:3]}...{key[-3:]}' is too long. Expected a "
         f"string with maximum length {fault.ctx.get('max_length')}, but got a string with length {len(key)} instead.",
-    )
-
-
-def too_many(fault: Fault) -> InvalidRequest:
-    maximum, sent = fault.ctx.get("max_length"), length(fault)
-    if isinstance(fault.input, dict):
-        return refusal(
-            fault,
-            "object_above_max_properties",
-            f"Invalid {quoted(fault)}: too many properties. Expected an object with at most {maximum} properties, "
-            f"but got an object with {sent} properties instead.",
-        )
-    return refusal(
-        fault,
-        "array_above_max_length",
-        f"Invalid {quoted(fault)}: array too long. Expected an array with maximum length {maximum}, "
-        f"but got an array with length {sent} instead.",
-    )
-
-
-def too_few(fault: Fault) -> InvalidRequest:
-    minimum = fault.ctx.get("min_length")
-    if length(fault):
-        code, problem, got = (
-            "array_below_min_length",
-            "array too short",
-            f"an array with length {length(fault)}",
-        )
-    else:
-        code, problem, got = "empty_array", "empty array", "an empty array"
-    return refusal(
-        fault,
-        code,
-        f"Invalid {quoted(fault)}: {problem}. Expected an array with minimum length {minimum}, "
-        f"but got {got} instead.",
     )
 
 
@@ -400,22 +382,27 @@ def wrong_pattern(fault: Fault) -> InvalidRequest:
     )
 
 
-def out_of_bounds(
-    sign: str, bound: str, code: str, problem: str
-) -> Callable[[Fault], InvalidRequest]:
+def below(fault: Fault) -> InvalidRequest:
+    return out_of_bounds(fault, {"ge": ">=", "gt": ">"}, "below", "minimum")
+
+
+def above(fault: Fault) -> InvalidRequest:
+    return out_of_bounds(fault, {"le": "<=", "lt": "<"}, "above", "maximum")
+
+
+def out_of_bounds(fault: Fault, signs: Mapping[str, str], side: str, bound: str) -> InvalidRequest:
     """The bound has the field's type, whatever was sent: 3 is above a decimal's maximum of 2.0."""
-
-    def teller(fault: Fault) -> InvalidRequest:
-        limit = fault.ctx.get(bound)
-        kind = "decimal" if isinstance(limit, float) else "integer"
-        return refusal(
-            fault,
-            f"{kind}_{code}",
-            f"Invalid {quoted(fault)}: {kind} {problem} value. Expected a value {sign} {number(limit)}, "
-            f"but got {number(fault.input)} instead.",
-        )
-
-    return teller
+    sign, limit = next(
+        ((signs[name], limit) for name, limit in fault.ctx.items() if name in signs), ("", None)
+    )
+    kind = "decimal" if isinstance(limit, float) else "integer"
+    return unfit(
+        fault,
+        f"{kind}_{side}_{bound[:3]}_value",
+        f"{kind} {side} {bound} value",
+        f"a value {sign} {number(limit)}",
+        number(fault.input),
+    )
 
 
 def number(value: object) -> str:
@@ -437,12 +424,12 @@ TELLERS: dict[str, Callable[[Fault], InvalidRequest]] = {
     "string_too_short": short_string,
     "key_too_long": long_key,
     "too_long": too_many,
-    "too_short": too_few,
+    "too_short": short_array,
     "string_pattern_mismatch": wrong_pattern,
-    "greater_than_equal": out_of_bounds(">=", "ge", "below_min_value", "below minimum"),
-    "greater_than": out_of_bounds(">", "gt", "below_min_value", "below minimum"),
-    "less_than_equal": out_of_bounds("<=", "le", "above_max_value", "above maximum"),
-    "less_than": out_of_bounds("<", "lt", "above_max_value", "above maximum"),
+    "greater_than_equal": below,
+    "greater_than": below,
+    "less_than_equal": above,
+    "less_than": above,
 }
 
 
@@ -479,11 +466,11 @@ def too_deep() -> InvalidRequest:
 def deeper_than(limit: int, value: object) -> bool:
     """Level by level, because recursion is what this protects from."""
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [inner for outer in level for _, inner in inside(outer)]
         if not level:
             return False
-    return True
+    return any(isinstance(inner, dict | list) for inner in level)
 
 
 def inside(value: object) -> Iterator[tuple[str | int, object]]:
