@@ -80,6 +80,13 @@ async def first(model: ChatModel, request: ChatRequest) -> ChatEvent:
         return await anext(stream)
 
 
+async def until_finished(model: ChatModel, request: ChatRequest) -> None:
+    """Stop reading at `Finished`, without asking whether more comes."""
+    async for event in model.stream(request):
+        if isinstance(event, Finished):
+            return
+
+
 def written(seen: list[ChatEvent]) -> str:
     return "".join(event.text for event in seen if isinstance(event, TextDelta))
 

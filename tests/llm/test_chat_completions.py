@@ -16,6 +16,7 @@ from tests.llm.conversation import (
     first,
     text,
     until_failure,
+    until_finished,
     written,
 )
 from threadloom.config import ModelCalls
@@ -51,6 +52,23 @@ async def test_one_connection_serves_call_after_call(remote: Remote, upstream: U
     for _ in range(5):
         await events(model, ask("Hi"))
     assert upstream.connections == 1
+
+
+async def test_whoever_stops_at_the_end_leaves_a_usable_connection(
+    remote: Remote, upstream: Upstream
+) -> None:
+    model = remote()
+    for _ in range(5):
+        await until_finished(model, ask("[[text:Hello there]] [[rate:500]]"))
+    assert upstream.connections == 1
+
+
+async def test_a_server_that_does_not_close_its_answer_is_left(
+    remote: Remote, upstream: Upstream
+) -> None:
+    chunk = b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+    upstream.answers(Answer(chunks=(chunk + b"data: [DONE]\n\n", b""), hang_after=1))
+    assert await text(remote(), ask("Hi")) == "Hi"
 
 
 async def test_a_plain_completion_is_accepted(remote: Remote) -> None:

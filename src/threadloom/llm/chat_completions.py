@@ -38,7 +38,7 @@ log = structlog.stdlib.get_logger()
 
 LARGEST_ERROR = 64 * 1024
 LARGEST_COMPLETION = 10 * 1024 * 1024
-DRAIN_TIMEOUT = 0.5
+DRAIN_TIMEOUT = 0.25
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,9 @@ class ChatCompletions:
                 for event in events:
                     yield event
                 events = await self._more(request.model, answer)
+            # By now the answer was read to its end: whoever stops at `Finished` leaves a usable connection.
+            for event in answer.finish():
+                yield event
         finally:
             await answer.close()
 
@@ -212,14 +215,11 @@ class Answer:
         self._api_key = api_key
         self._whole: list[bytes] | None = None
         self._began = False
-        self._finished = False
+        self._ended = False
 
     async def read(self, patience: float) -> list[ChatEvent] | None:
         """The next events, at least one; None after the last ones. Raises Failure."""
-        if self._finished:
-            await self._drain()
-            return None
-        while True:
+        while not self._ended:
             chunk = await self._next(patience)
             try:
                 events = self._events(chunk)
@@ -229,6 +229,12 @@ class Answer:
                 raise Failure(server_error(), str(broken)) from None
             if events:
                 return events
+        await self._drain()
+        return None
+
+    def finish(self) -> list[ChatEvent]:
+        """The events that end the turn."""
+        return self._turn.finish()
 
     async def close(self) -> None:
         await self._chunks.aclose()
@@ -267,29 +273,26 @@ class Answer:
         events: list[ChatEvent] = []
         for payload in payloads:
             if payload == DONE:
-                return events + self._finish()
+                self._ended = True
+                break
             events += read(payload)
         return events
 
     def _at_end(self) -> list[ChatEvent]:
         events = self._read_lines(self._lines.flush())
-        if self._finished:
-            return events
-        if not self._turn.has_finish_reason:
+        if not self._ended and not self._turn.has_finish_reason:
             raise AnswerBroken("The answer ended early.")
-        return events + self._finish()
+        self._ended = True
+        return events
 
     def _completion(self, whole: list[bytes], chunk: bytes | None) -> list[ChatEvent]:
         if chunk is None:
-            return self._turn.read(b"".join(whole)) + self._finish()
+            self._ended = True
+            return self._turn.read(b"".join(whole))
         whole.append(chunk)
         if sum(map(len, whole)) > LARGEST_COMPLETION:
             raise AnswerBroken("The completion is too large.")
         return []
-
-    def _finish(self) -> list[ChatEvent]:
-        self._finished = True
-        return self._turn.finish()
 
     async def _drain(self) -> None:
         """A connection can be used again only when its answer was read to the end."""
