@@ -1,9 +1,9 @@
 # The project's commands. `make install` needs Python 3.11+ and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := src tests benchmarks migrations tools examples
+SOURCES := src tests benchmarks migrations tools
 
-.PHONY: install install-dev serve check format test bench lock clean
+.PHONY: install install-dev serve check lint format test bench lock clean
 
 install: .venv/installed
 
@@ -22,12 +22,13 @@ install-dev: .venv/installed-dev
 serve: install
 	$(BIN)/threadloom serve
 
-check: install-dev
+check: lint test
+
+lint: install-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest
 
 format: install-dev
 	$(BIN)/ruff format $(SOURCES)

@@ -193,7 +193,7 @@ class Server(Section):
 
 
 class Settings(BaseSettings):
-    """The whole tree."""
+    """The whole tree; sections follow."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter=DELIMITER, frozen=True, extra="forbid"

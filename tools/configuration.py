@@ -1,0 +1,62 @@
+"""Writes docs/configuration.md from the settings themselves: `python tools/configuration.py`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from threadloom.config import DELIMITER, PREFIX, Provider, Section, Settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+HEAD = """# Configuration
+
+The order is: flag, then environment, then `.env`, then `config.yaml` (or the file that `--config` names), then the default.
+In YAML the same names form a tree: `THREADLOOM_RUNS__LEASE` is `runs: {lease: 15s}`. Durations are `500ms`, `15s`, `10m`, `2h`, `7d`.
+A misspelled name stops the start and suggests the right one. `tools/configuration.py` writes this page.
+"""
+
+
+def tables(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The section's own settings as a table, then its sections."""
+    own = [
+        (name, field) for name, field in section.model_fields.items() if section_of(field) is None
+    ]
+    yield f"## {prefix.removesuffix(DELIMITER)}\n\n{section.__doc__}\n"
+    yield "| variable | default | |\n|---|---|---|"
+    for name, field in own:
+        yield f"| `{prefix}{name.upper()}` | {default_of(field)} | {field.description} |"
+    yield ""
+    for name, field in section.model_fields.items():
+        if inner := section_of(field):
+            yield from tables(inner, f"{prefix}{name.upper()}{DELIMITER}")
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def default_of(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    if default in (None, (), {}):
+        return ""
+    return f"`{humane(default) if isinstance(default, float) else default}`"
+
+
+def humane(seconds: float) -> str:
+    """A duration as a person writes it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
+def page() -> str:
+    providers = "## A provider in `config.yaml`\n\n| key | |\n|---|---|"
+    keys = (f"| `{name}` | {field.description} |" for name, field in Provider.model_fields.items())
+    return "\n".join([HEAD, *tables(Settings, PREFIX), providers, *keys, ""])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
