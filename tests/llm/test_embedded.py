@@ -218,6 +218,36 @@ async def test_arguments_come_from_the_message(
     assert await arguments(message, function) == expected
 
 
+LIGHTS = declare(
+    "set_lights",
+    "Control lights",
+    ["on"],
+    on={"type": "boolean"},
+    rooms={"type": "array", "items": {"type": "string", "enum": ["kitchen", "hall", "attic"]}},
+    levels={"type": "array", "items": {"type": "number"}, "maxItems": 2},
+    brightness={"type": "integer", "exclusiveMinimum": 0, "maximum": 100},
+    dimmed={"type": "boolean"},
+    code={"type": "string", "pattern": "^[A-Z]{2}\\d+$"},
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Lights on in the kitchen and the hall", {"on": True, "rooms": ["kitchen", "hall"]}),
+        ("Lights not on, please", {"on": False}),
+        ("brightness 40", {"on": False, "brightness": 40}),
+        ("brightness = 400", {"on": False, "brightness": 100}),
+        ("Use AB12 dimmed", {"on": False, "dimmed": True, "code": "AB12"}),
+        ("levels 10 and 20", {"on": False, "levels": [10, 20]}),
+    ],
+)
+async def test_optional_arguments_need_a_clear_match(
+    message: str, expected: dict[str, Any]
+) -> None:
+    assert await arguments(message, LIGHTS) == expected
+
+
 ODD_SCHEMAS: list[dict[str, Any]] = [
     {},
     {"type": "object"},

@@ -10,6 +10,7 @@ from threadloom.llm.words import key_phrase, stem, topic_stems
 Schema = Mapping[str, Any]
 
 DEEPEST = 12
+PLAIN_KINDS = ("string", "integer", "number")
 ALTERNATIVES = ("anyOf", "oneOf", "allOf")
 NULL = {"type": "null"}
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w]|[.:-]\d)")
@@ -212,7 +213,7 @@ def fill_array(place: Property, message: Message) -> Any:
     values: list[Any] = []
     if items.schema.get("enum"):
         values = [m for m in items.schema["enum"] if message.mentions(str(m))]
-    elif kind_of(items.schema) in ("string", "integer", "number"):
+    elif (place.required or is_named(place, message)) and kind_of(items.schema) in PLAIN_KINDS:
         while len(values) < most and (value := fill_property(items, message)) is not NOTHING:
             values.append(value)
     needed = place.child(place.name, place.schema.get("items") or {})
@@ -220,6 +221,10 @@ def fill_array(place: Property, message: Message) -> Any:
     while len(values) < least:
         values.append(fill_property(needed, message))
     return values[:most] if values or place.required else NOTHING
+
+
+def is_named(place: Property, message: Message) -> bool:
+    return bool(topic_stems(place.name) & topic_stems(message.text))
 
 
 def fill_boolean(place: Property, message: Message) -> Any:
