@@ -194,18 +194,16 @@ class Feed:
         """
         subscription = Subscription()
         with self._subscribed(run_id, subscription):
-            ended = False
-            while not ended:
+            more = True
+            while more:
                 if self._closed:
                     raise FeedClosed
-                stored = await self._database.read(events_after, run_id, cursor)
-                if not stored and not await self._database.read(run_exists, run_id):
-                    raise RunDeleted(run_id)
+                stored, more = await self._database.read(look, run_id, cursor)
                 for event in stored:
-                    cursor, ended = event[:2], event.name in ENDS
+                    cursor = event[:2]
                     yield event
-                while not ended and (event := await subscription.next_after(cursor)):
-                    cursor, ended = event[:2], event.name in ENDS
+                while more and (event := await subscription.next_after(cursor)):
+                    cursor, more = event[:2], event.name not in ENDS
                     yield event
 
     @contextmanager
@@ -221,8 +219,22 @@ class Feed:
                 self._subscriptions.pop(run_id, None)
 
 
-def run_exists(tx: Tx, run_id: str) -> bool:
-    return tx.session.scalar(select(RunRow.seq).where(RunRow.id == run_id)) is not None
+def look(tx: Tx, run_id: str, cursor: Cursor) -> tuple[list[Event], bool]:
+    """The next stored events, and whether more may follow them. Raises RunDeleted."""
+    stored = events_after(tx, run_id, cursor)
+    if stored:
+        return stored, len(stored) == BATCH or stored[-1].name not in ENDS
+    ended = run_ended(tx, run_id)
+    # What was committed between the two looks is not lost; pruned events are gone for good.
+    return events_after(tx, run_id, cursor), not ended
+
+
+def run_ended(tx: Tx, run_id: str) -> bool:
+    """Whether nobody is due to look at the run again. Raises RunDeleted."""
+    row = tx.session.execute(select(RunRow.due_at).where(RunRow.id == run_id)).one_or_none()
+    if row is None:
+        raise RunDeleted(run_id)
+    return row.due_at is None
 
 
 class EventWriter:
