@@ -1,0 +1,62 @@
+"""The examples do what `docs/transcripts.md` says they do."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import serving
+from tools.transcripts import (
+    FOLLOW_UP,
+    PROGRAMS,
+    PYTHON,
+    ROOT,
+    documented,
+    masked,
+    play,
+    prepared,
+    thread_in,
+)
+
+EMBEDDED = "The embedded model"
+LOCAL = "A small language model in the process"
+
+pytestmark = pytest.mark.timeout(120)  # the first run installs the Node SDK
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("examples") / "home")
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Generator[str]:
+    with serving(home) as address:
+        yield address
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_example_prints_what_the_documentation_shows(
+    home: Path, address: str, program: str
+) -> None:
+    assert masked(play(home, program, address)) == documented(EMBEDDED)[program]
+
+
+def test_a_thread_goes_on_after_the_server_was_restarted(tmp_path: Path) -> None:
+    home = prepared(tmp_path / "home")
+    with serving(home) as address:
+        thread = thread_in(play(home, PROGRAMS[0], address))
+    with serving(home) as address:
+        printed = play(home, FOLLOW_UP.format(thread), address)
+    assert masked(printed) == documented(EMBEDDED)[FOLLOW_UP.format("thread_…")]
+
+
+@pytest.mark.parametrize(("heading", "programs"), [(EMBEDDED, PROGRAMS), (LOCAL, PYTHON)])
+def test_the_documentation_shows_every_example(heading: str, programs: tuple[str, ...]) -> None:
+    assert list(documented(heading)) == [*programs, FOLLOW_UP.format("thread_…")]
+
+
+def test_every_example_is_tested() -> None:
+    files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
+    run = {command.split()[1].removeprefix("examples/") for command in (*PROGRAMS, FOLLOW_UP)}
+    assert files - {"README.md"} == run
