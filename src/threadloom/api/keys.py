@@ -99,7 +99,7 @@ def list_keys(tx: Tx) -> Sequence[tuple[ApiKeyRow, str]]:
         .join(ProjectRow, ProjectRow.id == ApiKeyRow.project_id)
         .order_by(ApiKeyRow.seq)
     )
-    return tx.session.execute(statement).tuples().all()
+    return tx.session.execute(statement).all()
 
 
 def revoke_key(tx: Tx, key_id: str) -> bool:

@@ -1,5 +1,6 @@
 """A run's events as Server-Sent Events."""
 
+import re
 from collections.abc import AsyncIterator
 
 import structlog
@@ -15,6 +16,7 @@ from threadloom.events import START, Cursor, Event, Feed, FeedClosed, RunDeleted
 PING_EVERY = 15
 SEND_TIMEOUT = 300.0
 SHUTDOWN_GRACE = 5.0
+EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")  # each fits into 64 bits
 DONE = b"event: done\ndata: [DONE]\n\n"
 log = structlog.get_logger()
 
@@ -62,11 +64,10 @@ def cursor_of(event_id: str | None) -> Cursor:
     """Where a client stopped, from the `id` of the last event it saw."""
     if not event_id:
         return START
-    epoch, _, seq = event_id.partition("-")
-    if not (epoch.isdecimal() and seq.isdecimal()):
+    if (place := EVENT_ID.fullmatch(event_id)) is None:
         raise InvalidRequest(
             f"Invalid 'after': '{event_id}' is not the id of an event.",
             param="after",
             code="invalid_value",
         )
-    return int(epoch), int(seq)
+    return int(place[1]), int(place[2])
