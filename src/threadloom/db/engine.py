@@ -1,6 +1,7 @@
 """Engines and connections, and all that differs between SQLite and PostgreSQL."""
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import sqlalchemy
@@ -12,6 +13,8 @@ from threadloom.db.columns import dumps, loads
 
 WRITE = "threadloom_write"
 SQLITE_BUSY = 30.0
+POSTGRES_IDLE = "5s"
+"""How long a process may stand still inside a transaction: a frozen one would keep its rows locked for ever."""
 
 
 def is_sqlite(engine: Engine) -> bool:
@@ -34,6 +37,8 @@ def create_engine(url: str) -> Engine:
     if sqlite:
         event.listen(engine, "connect", prepare_sqlite)
         event.listen(engine, "begin", begin_sqlite)
+    else:
+        event.listen(engine, "connect", prepare_postgres)
     return engine
 
 
@@ -42,6 +47,12 @@ def prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
     connection.isolation_level = None  # or the driver begins by itself, late, and loses updates
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def prepare_postgres(connection: DBAPIConnection, _: object) -> None:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{POSTGRES_IDLE}'")
+    connection.commit()
 
 
 def begin_sqlite(connection: Connection) -> None:

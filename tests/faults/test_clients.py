@@ -1,0 +1,83 @@
+"""Clients that leave, and clients that do not read."""
+
+import asyncio
+import socket
+
+from tests.faults.client import Client, Started, check_told_once
+from tests.faults.processes import KEY, Fleet, Server, until
+
+MEGABYTE = 1 << 20
+WORDS = " ".join(f"word{number}" for number in range(40))
+
+
+async def test_a_run_goes_on_when_its_client_leaves(fleet: Fleet) -> None:
+    server = fleet.serve()
+    await server.ready()
+    async with Client(server) as client:
+        body = await client.order(f"[[rate:40]][[text:{WORDS}]]")
+        async with client.streaming("/threads/runs", body) as stream:
+            await stream.deltas(3)
+        created = next(one for one in stream.events if one.name == "thread.run.created").data
+        run = Started(created["id"], created["thread_id"])
+        assert (await client.run(run))["status"] == "in_progress"
+        await client.reaches(run, "completed")
+        await check_told_once(client, run, WORDS)
+
+
+async def test_stuck_readers_cost_little_memory(on_sqlite: Fleet) -> None:
+    server = on_sqlite.serve()
+    await server.ready()
+    async with Client(server) as client:
+        await fill(client, server, stuck=False)
+        before = server.resident()
+        readers = await fill(client, server, stuck=True)
+        grown = server.resident() - before
+        for reader in readers:
+            reader.close()
+    assert grown < 16 * MEGABYTE, f"{grown / MEGABYTE:.1f} MiB"
+
+
+async def fill(client: Client, server: Server, *, stuck: bool) -> list[socket.socket]:
+    """Four runs of 10,000 tokens each (2 MB of events), each followed by a reader that takes nothing."""
+    runs = [await client.begin("[[delay:1]][[tokens:10000]]") for _ in range(4)]
+    readers = [stuck_reader(server, run) for run in runs] if stuck else []
+    for run in runs:
+        await client.reaches(run, "completed", within=40)
+    return readers
+
+
+def stuck_reader(server: Server, run: Started) -> socket.socket:
+    """A connection that asks for a run's events and never reads them."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    reader.connect(("127.0.0.1", server.port))
+    lines = (
+        f"GET /v1{run.path}/events HTTP/1.1",
+        f"Host: 127.0.0.1:{server.port}",
+        f"Authorization: Bearer {KEY}",
+        "OpenAI-Beta: assistants=v2",
+        "\r\n",
+    )
+    reader.sendall("\r\n".join(lines).encode())
+    return reader
+
+
+async def test_a_stuck_reader_does_not_hold_up_the_others(on_sqlite: Fleet) -> None:
+    server = on_sqlite.serve()
+    await server.ready()
+    async with Client(server) as client:
+        run = await client.begin("[[delay:1]][[tokens:10000]]")
+        reader = stuck_reader(server, run)
+        async with client.following(run) as stream:
+            await stream.end(within=40)
+            assert stream.done
+            assert stream.names.count("thread.message.delta") == 10_000
+        slowest = max([await asked(server) for _ in range(20)])
+        reader.close()
+    assert slowest < 0.25
+
+
+async def asked(server: Server) -> float:
+    """Seconds that the server takes to say that it is well."""
+    await asyncio.sleep(0)
+    return await until(server._is_ready, "healthz answers")  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,120 @@
+"""Processes that are told to go, and one that sleeps through its lease."""
+
+import asyncio
+import time
+
+import pytest
+
+from tests.faults.client import Client, check_story, check_told_once
+from tests.faults.processes import Fleet, until
+from threadloom.testing.upstream import Upstream
+
+WORDS = " ".join(f"word{number}" for number in range(60))
+SLOWLY = f"[[rate:40]][[text:{WORDS}]]"
+AT_ONCE = 1.5
+"""Seconds in which streams end when their server is told to go."""
+GONE = 5.0
+"""Seconds in which a process that was told to go has gone."""
+LONG_LEASE = {"THREADLOOM_RUNS__LEASE": "60s"}
+"""Whoever waits for this lease is too late: only a run that was handed back goes on in time."""
+
+
+async def test_streams_end_when_the_api_is_told_to_go(on_postgres: Fleet) -> None:
+    api, worker = on_postgres.serve(with_worker=False), on_postgres.worker("a")
+    await asyncio.gather(api.ready(), worker.ready())
+    async with Client(api) as client:
+        run = await client.begin(SLOWLY)
+        async with client.following(run) as first, client.following(run) as second:
+            await first.deltas(5)
+            await second.deltas(5)
+            api.terminate()
+            await first.end(within=AT_ONCE)
+            await second.end(within=AT_ONCE)
+        assert first.error == second.error
+        assert first.error == "The server is shutting down. The run goes on: read it again."
+        assert await api.ended(within=GONE) == 0
+        api.start()
+        await api.ready()
+        async with client.following(run, after=first.last_id) as rest:
+            await rest.end()
+        await check_told_once(client, run, WORDS)
+        await check_story(client, run, [*first.events, *rest.events])
+
+
+@pytest.mark.parametrize("run_count", [1, 12])
+async def test_a_worker_hands_its_runs_over(
+    on_postgres: Fleet, upstream: Upstream, run_count: int
+) -> None:
+    api = on_postgres.serve(with_worker=False)
+    a = on_postgres.worker("a", **LONG_LEASE)
+    await asyncio.gather(api.ready(), a.ready())
+    async with Client(api) as client:
+        texts = [f"{SLOWLY} number {number}" for number in range(run_count)]
+        runs = [await client.begin(text) for text in texts]
+        async with client.following(runs[0]) as stream:
+            await stream.deltas(5)
+            await until(lambda: len(upstream.calls) == run_count, "all runs have begun")
+            b = on_postgres.worker("b", **LONG_LEASE)
+            await b.ready()
+            a.terminate()
+            await until(lambda: upstream.calls.total() == 2 * run_count, "B goes on", within=GONE)
+            assert await a.ended(within=GONE) == 0
+            await stream.end()
+        for run in runs:
+            await client.reaches(run, "completed")
+            await check_told_once(client, run, WORDS)
+        await check_story(client, runs[0], stream.events)
+
+
+async def test_a_lone_server_goes_on_after_its_restart(
+    on_sqlite: Fleet, upstream: Upstream
+) -> None:
+    server = on_sqlite.serve(**LONG_LEASE)
+    await server.ready()
+    async with Client(server) as client:
+        run = await client.begin(SLOWLY)
+        other = await client.begin("[[hang]]")
+        async with client.following(run) as first, client.following(other) as silent:
+            await first.deltas(5)
+            await until(lambda: upstream.calls["[[hang]]"] == 1, "the other run has begun")
+            server.terminate()
+            await first.end(within=AT_ONCE)
+            await silent.end(within=AT_ONCE)
+        assert first.error == silent.error
+        assert first.error == "The server is shutting down. The run goes on: read it again."
+        assert await server.ended(within=GONE) == 0
+        server.start()
+        await server.ready()
+        async with client.following(run, after=first.last_id) as rest:
+            await rest.end()
+        await check_told_once(client, run, WORDS)
+        await check_story(client, run, [*first.events, *rest.events])
+        await until(lambda: upstream.calls["[[hang]]"] == 2, "the other run has begun again")
+        await client.post(f"{other.path}/cancel")
+        await client.reaches(other, "cancelled")
+
+
+async def test_a_worker_that_slept_through_its_lease_is_fenced_off(
+    on_postgres: Fleet, upstream: Upstream
+) -> None:
+    api, a = on_postgres.serve(with_worker=False), on_postgres.worker("a")
+    await asyncio.gather(api.ready(), a.ready())
+    async with Client(api) as client:
+        run = await client.begin(SLOWLY)
+        async with client.following(run) as stream:
+            await stream.deltas(5)
+            a.pause()
+            paused = time.monotonic()
+            b = on_postgres.worker("b")
+            await b.ready()
+            await until(lambda: upstream.calls[SLOWLY] == 2, "B took over")
+            taken_over = time.monotonic() - paused
+            a.resume()
+            await stream.end()
+        await until(lambda: b"lease lost" in a.log.read_bytes(), "A knows that it lost the run")
+        await check_told_once(client, run, WORDS)
+        await check_story(client, run, stream.events)
+        assert upstream.calls[SLOWLY] == 2
+        assert taken_over < 10  # noqa: PLR2004
+        again = await client.begin("[[text:Hello there]]")
+        await client.reaches(again, "completed")
