@@ -76,8 +76,11 @@ class RunTx(Tx):
 
     def emit(self, name: str, sent: BaseModel) -> None:
         """Append a fact: the object as it now stands."""
+        self.append(name, sent.model_dump_json())
+
+    def append(self, name: str, data: str) -> None:
         self.seq += 1
-        self.facts.append(Event(self.run.epoch, self.seq, name, sent.model_dump_json()))
+        self.facts.append(Event(self.run.epoch, self.seq, name, data))
 
 
 @contextmanager
@@ -224,17 +227,17 @@ def look(tx: Tx, run_id: str, cursor: Cursor) -> tuple[list[Event], bool]:
     stored = events_after(tx, run_id, cursor)
     if stored:
         return stored, len(stored) == BATCH or stored[-1].name not in ENDS
-    ended = run_ended(tx, run_id)
+    rests = run_rests(tx, run_id)
     # What was committed between the two looks is not lost; pruned events are gone for good.
-    return events_after(tx, run_id, cursor), not ended
+    return events_after(tx, run_id, cursor), not rests
 
 
-def run_ended(tx: Tx, run_id: str) -> bool:
-    """Whether nobody is due to look at the run again. Raises RunDeleted."""
-    row = tx.session.execute(select(RunRow.due_at).where(RunRow.id == run_id)).one_or_none()
-    if row is None:
+def run_rests(tx: Tx, run_id: str) -> bool:
+    """Whether the run's log stands at an end. Raises RunDeleted."""
+    status = tx.session.scalar(select(RunRow.status).where(RunRow.id == run_id))
+    if status is None:
         raise RunDeleted(run_id)
-    return row.due_at is None
+    return f"thread.run.{status}" in ENDS
 
 
 class EventWriter:
@@ -272,12 +275,17 @@ class EventWriter:
         """Write what is pending; a log whose own commit is under way carries its deltas itself."""
         logs = [one for one in self._logs if not one.busy.locked()]
         self._logs.clear()
-        async with AsyncExitStack() as stack:
-            groups: list[tuple[Claim, Sequence[Event]]] = []
+        try:
+            async with AsyncExitStack() as stack:
+                groups: list[tuple[Claim, Sequence[Event]]] = []
+                for one in logs:
+                    await stack.enter_async_context(one.busy)
+                    groups.append((one.claim, stack.enter_context(one.taken())))
+                await self.database.write(store_groups, groups)
+        except SQLAlchemyError:
             for one in logs:
-                await stack.enter_async_context(one.busy)
-                groups.append((one.claim, stack.enter_context(one.taken())))
-            await self.database.write(store_groups, groups)
+                self.schedule(one)
+            raise
 
 
 def store_groups(tx: Tx, groups: Sequence[tuple[Claim, Sequence[Event]]]) -> None:

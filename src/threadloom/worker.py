@@ -123,6 +123,8 @@ class Worker:
         return await self._database.write(claim, RunRow, lease=self._settings.lease, limit=free)
 
     def _start(self, runs: asyncio.TaskGroup, one: Claim) -> None:
+        if lost := self._held.get(one.id):  # our own lease ran out before we renewed it
+            lost.abort(AbortReason.LEASE_LOST)
         held = self._held[one.id] = Held(self._writer.open(one))
         if self._draining:
             held.abort(AbortReason.SHUTDOWN)
@@ -147,7 +149,8 @@ class Worker:
         except Exception:
             log.exception("run left to its lease", run_id=run_id)
         finally:
-            self._held.pop(run_id, None)
+            if self._held.get(run_id) is held:
+                del self._held[run_id]
             self._queue.ring()
             seconds = round(asyncio.get_running_loop().time() - started, 3)
             outcome = held.reason.value if held.reason else "rested"
@@ -177,11 +180,12 @@ class Worker:
         """Look after the held runs each second, or when a client wants one stopped."""
         loop = asyncio.get_running_loop()
         renewed = pruned = loop.time()
+        renew_every = self._settings.lease / RENEWALS
         while True:
-            await self._control.wait(POLL)
+            await self._control.wait(min(POLL, renew_every))
             try:
                 await self._stop_cancelled_and_expired()
-                if loop.time() - renewed >= self._settings.lease / RENEWALS:
+                if loop.time() - renewed >= renew_every:
                     await self._renew()
                     renewed = loop.time()
                 if loop.time() - pruned >= PRUNE_EVERY:

@@ -152,8 +152,10 @@ def submit_tool_outputs(
 ) -> tuple[Run, Cursor]:
     """Take the outputs of all pending calls and queue the run again; the cursor is where its stream begins."""
     run = get_run(tx, thread_id, run_id, lock=True)
-    if run.status != "requires_action":
-        raise InvalidRequest(f'Runs in status "{run.status}" do not accept tool outputs.')
+    expired = run.expires_at is not None and tx.clock.now() >= run.expires_at
+    status = "expired" if expired else run.status
+    if status != "requires_action":
+        raise InvalidRequest(f'Runs in status "{status}" do not accept tool outputs.')
     outputs = {one.tool_call_id or "": one.output or "" for one in body.tool_outputs}
     refuse_other_calls(run, [one.tool_call_id or "" for one in body.tool_outputs])
     run.epoch += 1

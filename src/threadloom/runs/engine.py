@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -9,10 +10,10 @@ from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
 from threadloom.events import RunLog, RunTx
-from threadloom.llm.chat import ChatRequest, ModelError, Models, ToolCall
+from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, ToolCall
 from threadloom.runs import journal
 from threadloom.runs.tools import BuiltInTools, ToolMissing, choice_of, offered, shown_call
-from threadloom.runs.transcript import Transcript, build_transcript, text_of
+from threadloom.runs.transcript import Transcript, build_transcript, text_in, text_of
 from threadloom.runs.turn import Turn, TurnWriter
 from threadloom.tokens import Tokens, encoding_for
 from threadloom.types.messages import text_content
@@ -95,7 +96,7 @@ class Execution:
         if not self._turn:
             return False
         calls = await self._engine.database.read(journal.unanswered, self._run.id)
-        return bool(calls) and await self._answer(calls)
+        return calls is not None and await self._answer(calls)
 
     async def _take_turn(self) -> bool:
         """Ask the model once and act on its answer; True when the run rests."""
@@ -119,7 +120,8 @@ class Execution:
             return True
         request = self._request(route.name, transcript)
         writer = TurnWriter(self._log, self._turn, self._engine.built_in)
-        turn = await writer.write(route.model.stream(request))
+        async with aclosing(route.model.stream(request)) as stream:
+            turn = await writer.write(stream)
         return await self._conclude(turn, await measured(turn, transcript, tokens))
 
     def _request(self, model: str, transcript: Transcript) -> ChatRequest:
@@ -144,12 +146,7 @@ class Execution:
             await self._commit(journal.stop_run, "max_completion_tokens", usage)
             return True
         if turn.reason == "content_filter":
-            await self._commit(
-                journal.fail_run,
-                "invalid_prompt",
-                "The answer was stopped by the provider's content filter.",
-                "content_filter",
-            )
+            await self._commit(journal.filter_run, usage)
             return True
         if not turn.calls:
             content = turn.content or [text_content("")]
@@ -168,7 +165,7 @@ class Execution:
                 functions.append(call)
             else:
                 result = await tool.run(self._run, call)
-                await self._commit(journal.record_result, result.shown, result.heard)
+                await self._commit(journal.record_result, result)
         if functions:
             await self._commit(journal.require_action, functions)
         else:
@@ -210,4 +207,5 @@ async def measured(turn: Turn, transcript: Transcript, tokens: Tokens) -> RunUsa
 
 def count(turn: Turn, transcript: Transcript, tokens: Tokens) -> tuple[int, int]:
     prompt = sum(tokens.count(text_of(message)) for message in transcript.messages)
-    return prompt, tokens.count(turn.text)
+    answer = AssistantMessage(text_in(turn.content), tuple(turn.calls))
+    return prompt, tokens.count(text_of(answer))

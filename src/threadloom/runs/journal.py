@@ -11,6 +11,7 @@ from threadloom.db.tx import Tx
 from threadloom.events import RunTx
 from threadloom.llm.chat import FailureCode, ToolCall, Usage
 from threadloom.runs.states import transition
+from threadloom.runs.tools import ToolResult
 from threadloom.types.messages import (
     Content,
     IncompleteDetails,
@@ -42,6 +43,7 @@ from threadloom.types.runs import (
     RunStatus,
     RunUsage,
 )
+from threadloom.types.shared import JsonObject
 
 NO_USAGE = RunUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
 EndOfStep = Literal["completed", "cancelled", "failed", "expired"]
@@ -56,7 +58,8 @@ OPEN_STEP = (
     .order_by(RunStepRow.seq.desc())
     .limit(1)
 )
-MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id"))
+# Locked, because its client may be deleting it.
+MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id")).with_for_update()
 DELTAS = (
     select(EventRow.data)
     .where(EventRow.run_id == bindparam("of_run"), EventRow.name == "thread.message.delta")
@@ -259,11 +262,11 @@ def record_calls(
     )
 
 
-def unanswered(tx: Tx, run_id: str) -> list[ToolCall]:
-    """The recorded calls that nobody has answered yet."""
+def unanswered(tx: Tx, run_id: str) -> list[ToolCall] | None:
+    """The open step's calls that nobody has answered yet; None when no step is open."""
     step = tx.session.scalar(OPEN_STEP, {"of_run": run_id})
     if step is None:
-        return []
+        return None
     return [
         ToolCall(call.id, call.name, call.arguments)
         for call in step.calls
@@ -271,14 +274,29 @@ def unanswered(tx: Tx, run_id: str) -> list[ToolCall]:
     ]
 
 
-def record_result(tx: RunTx, shown: StepToolCall, heard: str) -> None:
-    """A built-in call is done: what the step shows of it, and what the model hears."""
+def record_result(tx: RunTx, result: ToolResult) -> None:
+    """A built-in call is done."""
     step = open_step(tx)
     assert step is not None
     assert isinstance(step.step_details, ToolCallsDetails)
-    calls = [shown if call.id == shown.id else call for call in step.step_details.tool_calls]
+    calls = list(step.step_details.tool_calls)
+    index = [call.id for call in calls].index(result.shown.id)
+    calls[index] = result.shown
     step.step_details = ToolCallsDetails(type="tool_calls", tool_calls=calls)
-    step.heard = step.heard | {shown.id: heard}
+    step.heard = step.heard | {result.shown.id: result.heard}
+    if result.delta is not None:
+        tx.append("thread.run.step.delta", step_delta(step.id, {"index": index} | result.delta))
+
+
+def step_delta(step_id: str, call: JsonObject) -> str:
+    """A piece of a tool call as it is sent."""
+    details = {"type": "tool_calls", "tool_calls": [call]}
+    delta = {
+        "id": step_id,
+        "object": "thread.run.step.delta",
+        "delta": {"step_details": details},
+    }
+    return orjson.dumps(delta).decode()
 
 
 def complete_tools(tx: RunTx) -> None:
@@ -351,6 +369,13 @@ def complete_run(tx: RunTx, turn: int, content: Sequence[Content], usage: RunUsa
     complete_message(tx, content)
     tx.run.completed_at = tx.now
     end_run(tx, "completed")
+
+
+def filter_run(tx: RunTx, usage: RunUsage) -> None:
+    """The provider stopped the answer for what it says."""
+    charge(tx, usage)
+    message = "The answer was stopped by the provider's content filter."
+    fail_run(tx, "invalid_prompt", message, "content_filter")
 
 
 def fail_run(

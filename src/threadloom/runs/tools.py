@@ -20,10 +20,11 @@ from threadloom.types.tools import BuiltInType, FunctionTool
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the step shows of a finished call, and what the model is told."""
+    """What the step shows of a finished call, what the model is told, and what a stream adds to `begun`."""
 
     shown: StepToolCall
     heard: str
+    delta: JsonObject | None = None
 
 
 class BuiltInTool(Protocol):

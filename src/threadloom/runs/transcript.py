@@ -151,10 +151,11 @@ def wanted(limit: int | None, kept: int) -> int:
 async def keep_first(database: Database, run: RunRow, meter: Meter, kept: list[Place]) -> None:
     """`auto` drops the middle: the thread's first message makes the oldest of the others give way."""
     first = await database.read(first_message, run)
-    while len(kept) > 1 and not await admit(meter, first.message):
+    while not await admit(meter, first.message):
+        if len(kept) == 1:
+            return
         meter.release(kept.pop().message)
-    if len(kept) > 1:
-        kept.append(first)
+    kept.append(first)
 
 
 async def admit(meter: Meter, message: ChatMessage) -> bool:
@@ -187,7 +188,7 @@ def first_message(tx: Tx, run: RunRow) -> Place:
 
 def turns_of(tx: Tx, run: RunRow) -> list[ChatMessage]:
     """The run's own turns, from its journal: text, calls and what they gave."""
-    written = dict(tx.session.execute(WRITTEN, {"of_run": run.id}).tuples().all())
+    written = dict(tx.session.execute(WRITTEN, {"of_run": run.id}).all())
     messages: list[ChatMessage] = []
     text_turn = 0
     for step in tx.session.scalars(STEPS, {"of_run": run.id}):

@@ -17,8 +17,8 @@ from threadloom.llm.chat import (
     ToolCallOpened,
     Usage,
 )
-from threadloom.runs.journal import content_of, start_message, start_tool_step
-from threadloom.runs.tools import BuiltInTools
+from threadloom.runs.journal import content_of, start_message, start_tool_step, step_delta
+from threadloom.runs.tools import BuiltInTools, shown_call
 from threadloom.types.messages import Content
 from threadloom.types.shared import JsonObject
 
@@ -32,12 +32,6 @@ class Turn:
     reason: FinishReason
     usage: Usage | None
 
-    @property
-    def text(self) -> str:
-        """All that the model wrote, for counting."""
-        written = [part.model_dump_json() for part in self.content]
-        return "".join([*written, *(call.name + call.arguments for call in self.calls)])
-
 
 @dataclass
 class CallDraft:
@@ -46,6 +40,9 @@ class CallDraft:
     id: str
     name: str
     arguments: list[str] = field(default_factory=list[str])
+
+    def finished(self) -> ToolCall:
+        return ToolCall(self.id, self.name, "".join(self.arguments))
 
 
 class TurnWriter:
@@ -73,6 +70,7 @@ class TurnWriter:
                 case ToolCallDelta(index, arguments):
                     self._write_arguments(index, arguments)
                 case Finished(reason, usage):
+                    self._show_built_in_calls()
                     return Turn(self._content(), self._finished_calls(), reason, usage)
         raise AssertionError("a model's stream ends with Finished")
 
@@ -80,8 +78,7 @@ class TurnWriter:
         return content_of((kind, "".join(pieces)) for kind, pieces in self._parts)
 
     def _finished_calls(self) -> list[ToolCall]:
-        drafts = (self._calls[index] for index in sorted(self._calls))
-        return [ToolCall(one.id, one.name, "".join(one.arguments)) for one in drafts]
+        return [self._calls[index].finished() for index in sorted(self._calls)]
 
     async def _write_text(self, kind: str, text: str) -> None:
         # One step is open at a time, or SDKs raise: text that follows calls has no place to go.
@@ -103,18 +100,27 @@ class TurnWriter:
             self._step_id = await self._log.commit(start_tool_step, self._turn, self._content())
         self._calls[event.index] = CallDraft(event.id, event.name)
         if event.name not in self._built_in:
-            function = {"name": event.name, "arguments": "", "output": None}
-            self._write_call({"index": event.index, "id": event.id}, function)
+            self._show_call(event.index)
 
     def _write_arguments(self, index: int, arguments: str) -> None:
         draft = self._calls[index]
         draft.arguments.append(arguments)
         if draft.name not in self._built_in and arguments:
-            self._write_call({"index": index}, {"arguments": arguments})
+            self._write_call(index, {"type": "function", "function": {"arguments": arguments}})
 
-    def _write_call(self, place: JsonObject, function: JsonObject) -> None:
-        call = place | {"type": "function", "function": function}
-        self._log.delta("thread.run.step.delta", step_delta(self._step_id, call))
+    def _show_built_in_calls(self) -> None:
+        """What the model wrote for a tool of ours is shown in the tool's own form, once it is whole."""
+        for index, draft in sorted(self._calls.items()):
+            if draft.name in self._built_in:
+                self._show_call(index)
+
+    def _show_call(self, index: int) -> None:
+        shown = shown_call(self._calls[index].finished(), self._built_in)
+        self._write_call(index, shown.model_dump(mode="json"))
+
+    def _write_call(self, index: int, call: JsonObject) -> None:
+        delta = step_delta(self._step_id, {"index": index} | call)
+        self._log.delta("thread.run.step.delta", delta)
 
 
 def text_part(text: str, *, first: bool) -> JsonObject:
@@ -126,15 +132,4 @@ def text_part(text: str, *, first: bool) -> JsonObject:
 def message_delta(message_id: str, part: JsonObject) -> str:
     """A piece of a message as it is sent."""
     delta = {"id": message_id, "object": "thread.message.delta", "delta": {"content": [part]}}
-    return orjson.dumps(delta).decode()
-
-
-def step_delta(step_id: str, call: JsonObject) -> str:
-    """A piece of a tool call as it is sent."""
-    details = {"type": "tool_calls", "tool_calls": [call]}
-    delta = {
-        "id": step_id,
-        "object": "thread.run.step.delta",
-        "delta": {"step_details": details},
-    }
     return orjson.dumps(delta).decode()

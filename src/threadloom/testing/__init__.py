@@ -1,7 +1,15 @@
-"""Stand-ins for the model, the clock and the ids: what our tests use, for the tests of our users too."""
+"""Stand-ins for the model, a built-in tool, the clock and the ids: what our tests use, for the tests of our users too."""
 
 from threadloom.testing.clock import FrozenClock
 from threadloom.testing.ids import SequentialIds
 from threadloom.testing.model import ScriptedModel, ScriptedModels, ScriptExhausted
+from threadloom.testing.tool import EchoTool
 
-__all__ = ["FrozenClock", "ScriptExhausted", "ScriptedModel", "ScriptedModels", "SequentialIds"]
+__all__ = [
+    "EchoTool",
+    "FrozenClock",
+    "ScriptExhausted",
+    "ScriptedModel",
+    "ScriptedModels",
+    "SequentialIds",
+]
