@@ -236,6 +236,29 @@ const scripted = {
     assert.match(await answer(thread), /sunny in Paris/);
   },
 
+  async textBesideACallIsAMessageOfItsOwn() {
+    const thread = await asked(`[[text:Wait]] ${QUESTION}`);
+    const stream = runs.stream(thread, { assistant_id: forecaster });
+    const run = await stream.finalRun();
+    assert.equal(run.status, "requires_action");
+    const types = (await stream.finalRunSteps()).map((step) => step.type);
+    assert.deepEqual(types, ["message_creation", "tool_calls"]);
+    const outputs = outputsFor(run);
+    outputs.tool_outputs[0].output = QUESTION;
+    const again = within(runs, "submitToolOutputsStream", thread, run.id, { body: outputs });
+    const second = await again.finalRun();
+    assert.equal(second.status, "requires_action");
+    await within(runs, "cancel", thread, run.id);
+    const ended = await within(runs, "poll", thread, run.id, { options: quickly });
+    assert.equal(ended.status, "cancelled");
+  },
+
+  async anAnswerThatBreaksOffEndsItsStream() {
+    const thread = await asked("[[drop-after:3]] [[tokens:9]]");
+    const stream = runs.stream(thread, { assistant_id: plain });
+    assert.equal((await stream.finalRun()).status, "failed");
+  },
+
   async parallelCallsAreAnsweredTogether() {
     const thread = await asked(BOTH);
     const stream = runs.stream(thread, { assistant_id: forecaster });

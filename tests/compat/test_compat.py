@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.compat.install import HOME, PACKAGES, REQUIREMENTS, install
+from tests.compat.install import HOME, PACKAGES, REQUIREMENTS, ROOT, install
 from tests.support.postgres import Postgres
 from tests.support.process import KEY, environment, scripted_upstream, serving
 
 HERE = Path(__file__).parent
 RELEASES = (*REQUIREMENTS, *PACKAGES)
-LACKING = {"openai-1.30.5": ["runs_take_include_parallel_calls_and_effort", "steps_take_include"]}
+LACKING = {"openai-1.30.5": ["steps_take_include", "runs_take_include_parallel_calls_and_effort"]}
 
 pytestmark = pytest.mark.timeout(300)  # the first run installs the SDKs
 
@@ -64,14 +64,14 @@ def test_a_release_of_an_sdk_talks_to_the_embedded_model(
 def play(release: str, address: str, model: str) -> dict[str, Any]:
     """What the scenario reports."""
     interpreter = install(release)
-    command = [str(interpreter), "-Wignore", str(HERE / "scenario.py"), model]
+    command = [str(interpreter), "-Wignore", "-m", "tests.compat.scenario", model]
     if release in PACKAGES:
         # Node looks for packages beside the program.
         program = shutil.copy(HERE / "scenario.mjs", HOME / release)
         command = [str(interpreter), str(program), model]
     variables = environment(OPENAI_BASE_URL=address, OPENAI_API_KEY=KEY, AZURE_OPENAI_API_KEY=KEY)
     run = subprocess.run(
-        command, env=variables, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60, check=False
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
