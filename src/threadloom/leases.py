@@ -47,15 +47,14 @@ def claim(tx: Tx, kind: type[LeasedRow], *, lease: float, limit: int) -> list[Cl
 
 def renew(tx: Tx, kind: type[LeasedRow], claims: Collection[Claim], *, lease: float) -> set[Claim]:
     """Extend what is still held; answers with the claims that are."""
-    rows = tx.session.execute(
+    held = still_held(tx, kind, claims)
+    tx.session.execute(
         update(kind)
-        .where(tuple_(kind.id, kind.epoch).in_([(one.id, one.epoch) for one in claims]))
-        .where(kind.due_at.is_not(None))
+        .where(kind.id.in_([one.id for one in held]))
         .values(due_at=tx.clock.now() + lease)
-        .returning(kind.id, kind.epoch)
         .execution_options(synchronize_session=False)
     )
-    return {Claim(object_id, epoch) for object_id, epoch in rows}
+    return held
 
 
 def hold(tx: Tx, kind: type[LeasedRow], claim: Claim) -> LeasedRow:
@@ -67,7 +66,10 @@ def hold(tx: Tx, kind: type[LeasedRow], claim: Claim) -> LeasedRow:
 
 
 def still_held(tx: Tx, kind: type[LeasedRow], claims: Collection[Claim]) -> set[Claim]:
-    """Those of the claims that nobody took over, locked for this transaction."""
+    """Those of the claims that nobody took over, locked for this transaction.
+
+    Whoever locks several rows does it in their order, or two of them would wait for each other.
+    """
     rows = tx.session.execute(
         select(kind.id, kind.epoch)
         .where(tuple_(kind.id, kind.epoch).in_([(one.id, one.epoch) for one in claims]))

@@ -108,7 +108,8 @@ class Worker:
                 claims = ()
             for one in claims:
                 self._start(runs, one)
-            woken = bool(claims) or await self._queue.wait()
+            # What did not fit into the free places is claimed when one of them is free again.
+            woken = await self._queue.wait()
 
     async def _claim(self, *, woken: bool) -> Sequence[Claim]:
         """Take due runs into the free places. Without a wake-up, a cheap look comes first."""
@@ -149,12 +150,18 @@ class Worker:
         except Exception:
             log.exception("run left to its lease", run_id=run_id)
         finally:
-            if self._held.get(run_id) is held:
-                del self._held[run_id]
-            self._queue.ring()
+            self._drop(held)
             seconds = round(asyncio.get_running_loop().time() - started, 3)
             outcome = held.reason.value if held.reason else "rested"
             log.info("run left", run_id=run_id, outcome=outcome, seconds=seconds)
+
+    def _drop(self, held: Held) -> None:
+        """Free the run's place; when there was no other, something may wait for it."""
+        full = len(self._held) >= self._settings.concurrency
+        if self._held.get(held.log.claim.id) is held:
+            del self._held[held.log.claim.id]
+        if full:
+            self._queue.ring()
 
     async def _proceed(self, held: Held) -> None:
         """Drive the run; when that is stopped from outside, `held.reason` says why."""
@@ -223,6 +230,7 @@ def stop(tx: RunTx, reason: AbortReason) -> None:
     elif reason is AbortReason.BROKEN:
         journal.fail_run(tx, "server_error", "Sorry, something went wrong.")
     elif reason is AbortReason.SHUTDOWN:
+        tx.run.epoch += 1  # a renewal that is under way shall not take it back
         tx.run.due_at = tx.clock.now()
         tx.wake(QUEUE)
 

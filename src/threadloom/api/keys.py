@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select
+from sqlalchemy.exc import IntegrityError
 
 from threadloom.db.database import Database
 from threadloom.db.rows import ApiKeyRow, ProjectRow
@@ -63,10 +64,14 @@ def project_of_hash(tx: Tx, digest: str) -> str | None:
 def ensure_project(tx: Tx, name: str = DEFAULT_PROJECT) -> str:
     """The id of the project with this name, made if there is none."""
     project_id = tx.session.scalar(select(ProjectRow.id).where(ProjectRow.name == name))
-    if project_id is None:
-        project_id = tx.ids.new("proj_")
-        tx.session.add(ProjectRow(id=project_id, name=name, created_at=tx.now))
-        tx.session.flush()
+    if project_id is not None:
+        return project_id
+    project_id = tx.ids.new("proj_")
+    try:
+        with tx.session.begin_nested():
+            tx.session.add(ProjectRow(id=project_id, name=name, created_at=tx.now))
+    except IntegrityError:  # another process that starts now was faster
+        return tx.session.scalars(select(ProjectRow.id).where(ProjectRow.name == name)).one()
     return project_id
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_rows
 
 from threadloom.api.bodies import JsonRoute
 from threadloom.api.context import Db, Listing, ThreadId, beta_header, page_of
-from threadloom.db.rows import EventRow, RunRow, ThreadRow
+from threadloom.db.rows import IS_ACTIVE, EventRow, RunRow, ThreadRow
 from threadloom.db.tx import ProjectTx
 from threadloom.runs.threads import create_thread as create
 from threadloom.types.shared import Deleted, Page
@@ -63,6 +63,9 @@ def delete(tx: ProjectTx, thread_id: str) -> None:
     """Messages, runs and steps go with their thread, and so do the events of its runs."""
     thread = tx.get(ThreadRow, thread_id, lock=True)
     runs = select(RunRow.id).where(RunRow.thread_id == thread_id)
+    # A worker locks its run before it touches the thread: in any other order the two would wait for each other.
+    for run_id in tx.session.scalars(runs.where(IS_ACTIVE).with_for_update()):
+        tx.wake(run_id)
     tx.session.execute(delete_rows(EventRow).where(EventRow.run_id.in_(runs)))
     tx.delete(thread)
 

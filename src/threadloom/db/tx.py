@@ -126,7 +126,8 @@ def by_id(kind: type[OwnedRow], lock: bool) -> Select[OwnedRow]:
     statement = select(kind).where(
         kind.id == bindparam("object_id"), kind.project_id == bindparam("project_id")
     )
-    return statement.with_for_update() if lock else statement
+    # On PostgreSQL a stronger lock would also keep out rows that only refer to this one.
+    return statement.with_for_update(key_share=True) if lock else statement
 
 
 @cache
