@@ -328,6 +328,7 @@ class RunLog:
             return await asyncio.shield(committing)
         except asyncio.CancelledError:
             await asyncio.wait([committing])
+            committing.exception()  # asyncio reports an exception that nobody looked at
             raise
 
     async def _commit(self, action: Callable[[RunTx], R]) -> R:
