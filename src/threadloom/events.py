@@ -7,7 +7,7 @@ that states a fact is published only after its commit (ADR 0003).
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -151,24 +151,36 @@ class Subscription:
         self._look = True
         self._rung.set()
 
-    async def next_after(self, cursor: Cursor) -> Event | None:
-        """The event that follows `cursor` without a gap, or None: time to look at the rows."""
+    async def next_after(self, cursor: Cursor) -> list[Event]:
+        """The events that follow `cursor` without a gap; none: time to look at the rows."""
         while not self._look:
-            while self._events:
-                event = self._events.popleft()
-                if event[:2] == (cursor[0], cursor[1] + 1):
-                    return event
-                if event[:2] > cursor:
-                    # What lies between was published before we came; the rows will have it all.
-                    self._events.clear()
-                    return None
+            if self._events:
+                # When there is a gap, what lies between was published before we came; the rows will have it all.
+                following, gap = split_at_gap(self._events, cursor)
+                self._events.clear()
+                self._look = gap
+                if following or gap:
+                    return following
             self._rung.clear()
             try:
-                await asyncio.wait_for(self._rung.wait(), POLL)
+                async with asyncio.timeout(POLL):
+                    await self._rung.wait()
             except TimeoutError:
-                return None
+                return []
         self._look = False
-        return None
+        return []
+
+
+def split_at_gap(events: Iterable[Event], cursor: Cursor) -> tuple[list[Event], bool]:
+    """Those events that follow `cursor`, one after the other, and whether others come after a gap."""
+    following: list[Event] = []
+    for event in events:
+        if event[:2] == (cursor[0], cursor[1] + 1):
+            following.append(event)
+            cursor = event[:2]
+        elif event[:2] > cursor:
+            return following, True
+    return following, False
 
 
 class Feed:
@@ -190,8 +202,8 @@ class Feed:
         for subscription in self._subscriptions.get(run_id, ()):
             subscription.push(events)
 
-    async def follow(self, run_id: str, cursor: Cursor = START) -> AsyncIterator[Event]:
-        """Every event after `cursor`, up to the one that ends the stream.
+    async def follow(self, run_id: str, cursor: Cursor = START) -> AsyncIterator[list[Event]]:
+        """Every event after `cursor`, up to the one that ends the stream; what is there at once comes together.
 
         Raises RunDeleted when the run is deleted meanwhile, FeedClosed when this process stops.
         """
@@ -202,12 +214,12 @@ class Feed:
                 if self._closed:
                     raise FeedClosed
                 stored, more = await self._database.read(look, run_id, cursor)
-                for event in stored:
-                    cursor = event[:2]
-                    yield event
-                while more and (event := await subscription.next_after(cursor)):
-                    cursor, more = event[:2], event.name not in ENDS
-                    yield event
+                if stored:
+                    cursor = stored[-1][:2]
+                    yield stored
+                while more and (events := await subscription.next_after(cursor)):
+                    cursor, more = events[-1][:2], events[-1].name not in ENDS
+                    yield events
 
     @contextmanager
     def _subscribed(self, run_id: str, subscription: Subscription) -> Generator[None]:

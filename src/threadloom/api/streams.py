@@ -36,8 +36,8 @@ def stream_run(feed: Feed, run_id: str, cursor: Cursor = START) -> Response:
 async def encoded(feed: Feed, run_id: str, cursor: Cursor) -> AsyncIterator[bytes]:
     """Events, then `done`; or an `error` event, which SDKs raise, when the rest cannot be had here."""
     try:
-        async for event in feed.follow(run_id, cursor):
-            yield encode(event)
+        async for events in feed.follow(run_id, cursor):
+            yield b"".join(map(encode, events))
         yield DONE
     except FeedClosed:
         yield encode_error(

@@ -46,7 +46,8 @@ class Bell:
     async def wait(self, timeout: float = POLL) -> bool:  # noqa: ASYNC109
         """True when rung since the last wait, False after `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
         except TimeoutError:
             return False
         self._event.clear()

@@ -159,7 +159,7 @@ def start_message(tx: RunTx, turn: int) -> str:
 def start_tool_step(tx: RunTx, turn: int, text: Sequence[Content]) -> str:
     """Open a step for the turn's tool calls, after closing the message written beside them; answers with its id."""
     if text:
-        complete_message(tx, text)
+        complete_message(tx, open_step(tx), text)
     return start_step(tx, turn, ToolCallsDetails(type="tool_calls", tool_calls=[])).id
 
 
@@ -176,9 +176,8 @@ def message_of(tx: RunTx, step: RunStepRow) -> MessageRow | None:
     return tx.session.scalar(MESSAGE, {"message_id": message_id})
 
 
-def complete_message(tx: RunTx, content: Sequence[Content]) -> None:
+def complete_message(tx: RunTx, step: RunStepRow | None, content: Sequence[Content]) -> None:
     """Close the open message and its step."""
-    step = open_step(tx)
     assert step is not None, "a message is written in a step"
     if message := message_of(tx, step):
         message.content = list(content)
@@ -242,10 +241,10 @@ def content_of(parts: Iterable[tuple[str, str]]) -> list[Content]:
 # Tool calls
 
 
-def charge(tx: RunTx, usage: RunUsage) -> None:
-    """Add a turn's tokens to the run, and to the step that is open."""
+def charge(tx: RunTx, step: RunStepRow | None, usage: RunUsage) -> None:
+    """Add a turn's tokens to the run, and to its open step."""
     tx.run.spent = add_usage(tx.run.spent, usage)
-    if step := open_step(tx):
+    if step:
         step.cost = usage
 
 
@@ -253,9 +252,9 @@ def record_calls(
     tx: RunTx, calls: Sequence[tuple[ToolCall, StepToolCall]], usage: RunUsage
 ) -> None:
     """The model's turn is complete: from here on it is never asked for again."""
-    charge(tx, usage)
     step = open_step(tx)
     assert step is not None, "calls are written in a step"
+    charge(tx, step, usage)
     step.calls = [RecordedCall(id=c.id, name=c.name, arguments=c.arguments) for c, _ in calls]
     step.step_details = ToolCallsDetails(
         type="tool_calls", tool_calls=[shown for _, shown in calls]
@@ -363,17 +362,20 @@ def end_run(tx: RunTx, status: RunStatus) -> None:
 
 def complete_run(tx: RunTx, turn: int, content: Sequence[Content], usage: RunUsage) -> None:
     """The last message is written."""
-    if open_step(tx) is None:  # the model had nothing to say
+    step = open_step(tx)
+    if step is None:  # the model had nothing to say
         start_message(tx, turn)
-    charge(tx, usage)
-    complete_message(tx, content)
+        step = open_step(tx)
+    with tx.session.no_autoflush:  # or the run and the step would be written twice
+        charge(tx, step, usage)
+        complete_message(tx, step, content)
     tx.run.completed_at = tx.now
     end_run(tx, "completed")
 
 
 def filter_run(tx: RunTx, usage: RunUsage) -> None:
     """The provider stopped the answer for what it says."""
-    charge(tx, usage)
+    charge(tx, open_step(tx), usage)
     message = "The answer was stopped by the provider's content filter."
     fail_run(tx, "invalid_prompt", message, "content_filter")
 
@@ -408,7 +410,7 @@ def expire_run(tx: RunTx) -> None:
 
 def stop_run(tx: RunTx, budget: Budget, usage: RunUsage = NO_USAGE) -> None:
     """A token budget is spent."""
-    charge(tx, usage)
+    charge(tx, open_step(tx), usage)
     tx.run.incomplete_details = RunIncompleteDetails(reason=budget)
     close_open(tx, "completed", "max_tokens")
     end_run(tx, "incomplete")

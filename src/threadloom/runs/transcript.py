@@ -131,7 +131,10 @@ async def read_history(database: Database, run: RunRow, meter: Meter) -> tuple[l
     limit = run.truncation_strategy.last_messages
     kept: list[Place] = []
     before = NO_MESSAGE_YET
-    while page := await database.read(newest, run, before, wanted(limit, len(kept))):
+    more = True
+    while more:
+        asked = wanted(limit, len(kept))
+        page = await database.read(newest, run, before, asked)
         for place in page:
             if not await admit(meter, place.message):
                 if not kept:
@@ -140,7 +143,8 @@ async def read_history(database: Database, run: RunRow, meter: Meter) -> tuple[l
                     await keep_first(database, run, meter, kept)
                 return kept, True
             kept.append(place)
-        before = page[-1].seq
+        more = 0 < len(page) == asked
+        before = page[-1].seq if page else before
     return kept, True
 
 
