@@ -15,7 +15,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 from pydantic import BaseModel
-from sqlalchemy import Insert, Select, bindparam, insert, select, tuple_
+from sqlalchemy import Select, bindparam, select, text, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.db.database import Database
@@ -51,6 +51,11 @@ class Event(NamedTuple):
 
 Cursor = tuple[int, int]
 START: Cursor = (0, 0)
+INSERT = text(
+    "INSERT INTO events (run_id, epoch, seq, name, data) VALUES (:run_id, :epoch, :seq, :name, :data) "
+    # A connection may break when its commit is done but not confirmed: what is there already is the same event.
+    "ON CONFLICT DO NOTHING"
+)
 
 
 @dataclass(kw_only=True)
@@ -94,9 +99,7 @@ def unheld(tx: Tx, run: RunRow) -> Generator[RunTx]:
 
 def store(tx: Tx, run_id: str, events: Sequence[Event]) -> None:
     if events:
-        tx.session.execute(
-            insert_events(), [{"run_id": run_id} | event._asdict() for event in events]
-        )
+        tx.session.execute(INSERT, [{"run_id": run_id} | event._asdict() for event in events])
 
 
 def events_after(tx: Tx, run_id: str, cursor: Cursor) -> list[Event]:
@@ -106,11 +109,6 @@ def events_after(tx: Tx, run_id: str, cursor: Cursor) -> list[Event]:
         select_events(), {"of_run": run_id, "after_epoch": epoch, "after_seq": seq}
     )
     return [Event(*row) for row in rows]
-
-
-@cache
-def insert_events() -> Insert:
-    return insert(EventRow.__table__)  # pyright: ignore[reportArgumentType] - a Table, typed wider
 
 
 @cache
@@ -361,6 +359,7 @@ class RunLog:
             yield pending
         except BaseException:
             self._pending = pending + self._pending
+            self._writer.schedule(self)
             raise
 
 

@@ -57,6 +57,12 @@ class Stream:
     def ended(self) -> bool:
         return self.done or self.broken or self.error is not None
 
+    def go_on(self, rest: "Stream") -> None:
+        """The same stream, resumed."""
+        self.events.extend(rest.events)
+        self.done = rest.done
+        self._id = rest.last_id or self._id
+
     async def deltas(self, count: int) -> None:
         await until(
             lambda: self.names.count("thread.message.delta") >= count, f"{count} deltas arrived"

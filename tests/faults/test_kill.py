@@ -160,6 +160,27 @@ async def test_while_cancelling(cluster: Cluster) -> None:
     assert [step["status"] for step in await client.steps(run)] == ["cancelled"]
 
 
+async def test_frozen_inside_a_transaction(cluster: Cluster, upstream: Upstream) -> None:
+    """A frozen worker keeps its rows locked, so that nobody could claim, cancel or delete its run."""
+    client = cluster.client
+    run = await client.begin(SLOWLY)
+    async with client.following(run) as stream:
+        await stream.deltas(5)
+        with psycopg.connect(cluster.fleet.database_url) as lock:
+            lock.execute("LOCK TABLE events IN EXCLUSIVE MODE")
+            with psycopg.connect(cluster.fleet.database_url, autocommit=True) as look:
+                waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+                await until(lambda: (look.execute(waiting).fetchone() or (False,))[0], "A waits")
+            cluster.a.pause()
+        cluster.b.resume()
+        await until(lambda: upstream.calls[SLOWLY] == 2, "B took over", within=RECOVERY)
+        cluster.a.resume()
+        await stream.end()
+    await until(lambda: b"run left" in cluster.a.log.read_bytes(), "A gave up")
+    await check_told_once(client, run, WORDS)
+    await check_story(client, run, stream.events)
+
+
 # One process for all, on SQLite: the streams die with it, and clients resume them.
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from tests.faults.client import ENDS, Client, Started, check_told_once, text_of
-from tests.faults.processes import Fleet
+from tests.faults.processes import Fleet, until
 from threadloom.testing.upstream import Upstream
 
 CROWD = 50
@@ -106,13 +106,15 @@ async def test_a_thread_is_deleted_under_its_run(client: Client) -> None:
     await client.reaches(run, "completed", within=5)
 
 
-async def test_threads_are_deleted_while_their_runs_are_written(client: Client) -> None:
+async def test_threads_are_deleted_while_their_runs_are_written(
+    client: Client, upstream: Upstream
+) -> None:
     """The worker writes into a thread that the client deletes: neither may hold up the other."""
     runs = [
         await client.begin(f"[[delay:{0.3 + number * 0.01:.2f}]][[text:Hello there {number}]]")
         for number in range(40)
     ]
-    await asyncio.sleep(0.2)  # not to wait for something: to meet the runs at different points
+    await until(lambda: upstream.calls.total() >= len(runs) // 2, "half of the runs are written")
     answers = await asyncio.gather(*(client.delete(f"/threads/{run.thread_id}") for run in runs))
     assert {answer.status_code for answer in answers} == {200}
     run = await client.begin("[[text:Hello there]]")
