@@ -16,6 +16,7 @@ from tests.support.process import KEY, environment, scripted_upstream, serving
 
 HERE = Path(__file__).parent
 RELEASES = (*REQUIREMENTS, *PACKAGES)
+OLDEST_AND_NEWEST = ("openai-1.30.5", "openai-3.52.0", "node-4.104.0", "node-7.55.0")
 LACKING = {"openai-1.30.5": ["steps_take_include", "runs_take_include_parallel_calls_and_effort"]}
 
 pytestmark = pytest.mark.timeout(300)  # the first run installs the SDKs
@@ -52,7 +53,7 @@ def test_a_release_of_an_sdk_runs_the_scenario(scripted_server: str, release: st
     expect_success(release, report)
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", OLDEST_AND_NEWEST)
 def test_a_release_of_an_sdk_talks_to_the_embedded_model(
     embedded_server: str, release: str
 ) -> None:

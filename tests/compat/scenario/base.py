@@ -80,12 +80,12 @@ def text_of(content: Iterable[Any]) -> str:
 
 
 def refused(kind: type[Exception], call: Callable[[], object], text: str = "") -> None:
-    """The call raises exactly this error, and its message contains `text`."""
+    """The call raises this error, whose message contains `text` and which names its request."""
+    caught: Any = None
     try:
         call()
     except kind as error:
-        said = str(error)
-    else:
-        said = None
-    assert said is not None, f"{kind.__name__} was not raised"
-    assert text in said, said
+        caught = error
+    assert caught is not None, f"{kind.__name__} was not raised"
+    assert text in str(caught), caught
+    assert caught.request_id.startswith("req_")
