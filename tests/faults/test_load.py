@@ -17,8 +17,10 @@ from tests.faults.processes import Fleet, Process, until
 from threadloom.testing.upstream import Upstream
 
 T = TypeVar("T")
-WORDS = " ".join(f"word{number}" for number in range(20))
+WORDS = " ".join(f"word{number}" for number in range(12))
 SAMPLE = 10
+FEW_AT_ONCE = {"THREADLOOM_RUNS__CONCURRENCY": "16"}
+MOST_DEATHS = 15
 
 
 def prompt(number: int) -> str:
@@ -27,11 +29,14 @@ def prompt(number: int) -> str:
 
 @asynccontextmanager
 async def nemesis(*processes: Process, every: float) -> AsyncGenerator[list[float]]:
-    """Kill the process that works for longest, and start it again at once; answers with the times of death."""
+    """Kill the process that works for longest, `MOST_DEATHS` times, and start it again at once.
+
+    Answers with the times of death.
+    """
     deaths: list[float] = []
 
     async def strike() -> None:
-        for victim in itertools.cycle(processes):
+        for victim in itertools.islice(itertools.cycle(processes), MOST_DEATHS):
             await victim.ready()
             await asyncio.sleep(every)
             victim.kill()
@@ -58,7 +63,7 @@ async def stubborn(call: Callable[[], Awaitable[T]]) -> T:
 @pytest.mark.timeout(120)
 async def test_workers_die_every_second(on_postgres: Fleet, upstream: Upstream) -> None:
     api = on_postgres.serve(with_worker=False)
-    workers = [on_postgres.worker(name) for name in "abcd"]
+    workers = [on_postgres.worker(name, **FEW_AT_ONCE) for name in "abcd"]
     await asyncio.gather(*(process.ready() for process in (api, *workers)))
     async with Client(api) as client, AsyncExitStack() as stack:
         runs: list[Started] = []
@@ -142,12 +147,10 @@ async def test_each_run_is_taken_once(on_postgres: Fleet, upstream: Upstream) ->
             posts = (client.post("/threads/runs", body) for body in bodies[batch : batch + 25])
             await asyncio.gather(*posts)
         # Patience: a lease that runs out on a crowded machine is taken over, and would count twice.
-        settings = {"THREADLOOM_RUNS__LEASE": "60s", "THREADLOOM_RUNS__CONCURRENCY": "16"}
-        T0=time.monotonic()
+        settings = {"THREADLOOM_RUNS__LEASE": "60s"} | FEW_AT_ONCE
         workers = [on_postgres.worker(name, **settings) for name in "abcd"]
         await asyncio.gather(*(worker.ready() for worker in workers))
         await until(lambda: completed(on_postgres) == len(prompts), "all completed", within=60)
-    print("RACE", time.monotonic()-T0)
     assert upstream.calls == dict.fromkeys(prompts, 1)
     assert attempts(on_postgres) == len(prompts)
     assert all(b"rested" in worker.log.read_bytes() for worker in workers), "one was idle"

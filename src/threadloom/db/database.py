@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from threadloom.clock import Clock
@@ -124,6 +125,10 @@ class Database:
         self.engine.dispose()
 
 
+class ConnectionLost(SQLAlchemyError):
+    """The connection broke before the commit."""
+
+
 @contextmanager
 def open_session(connection: Connection) -> Generator[Session]:
     """A session inside the connection's transaction: it flushes, the lane commits."""
@@ -135,10 +140,25 @@ def open_session(connection: Connection) -> Generator[Session]:
 
 
 def run_each(connection: Connection, jobs: Sequence[Job]) -> None:
-    """Each job in a transaction of its own."""
+    """Each job in a transaction of its own; once more when its connection turns out to be dead.
+
+    A connection breaks while it lies idle, and its next user learns of it. Nothing was committed by then.
+    """
     for job in jobs:
-        with connection.begin():
+        try:
+            run_one(connection, job)
+        except ConnectionLost:
+            run_one(connection, job)
+
+
+def run_one(connection: Connection, job: Job) -> None:
+    with connection.begin():
+        try:
             job.result = job.action(connection)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise ConnectionLost from error
+            raise
 
 
 def run_together(connection: Connection, jobs: Sequence[Job]) -> None:
