@@ -7,6 +7,7 @@ from threadloom.api.bodies import JsonRoute
 from threadloom.api.context import Db, Listing, MessageId, ThreadId, beta_header, page_of
 from threadloom.db.rows import MessageRow, ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
+from threadloom.errors import InvalidRequest
 from threadloom.runs.threads import add_message, refuse_messages_while_active
 from threadloom.types.messages import Message, MessageCreate, MessageModify
 from threadloom.types.shared import Deleted, Page
@@ -80,4 +81,8 @@ def modify(tx: ProjectTx, thread_id: str, message_id: str, body: MessageModify) 
 
 
 def delete(tx: ProjectTx, thread_id: str, message_id: str) -> None:
-    tx.delete(get(tx, thread_id, message_id, lock=True))
+    """Forget a message; refused while a run writes it, whose stream has to close it."""
+    message = get(tx, thread_id, message_id, lock=True)
+    if message.status == "in_progress":
+        raise InvalidRequest(f"Can't delete {message_id} while run {message.run_id} writes it.")
+    tx.delete(message)

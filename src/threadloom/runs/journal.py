@@ -6,6 +6,7 @@ from typing import Literal
 import orjson
 from sqlalchemy import bindparam, select
 
+from threadloom.db.insert import insert_row
 from threadloom.db.rows import EventRow, MessageRow, RunStepRow
 from threadloom.db.tx import Tx
 from threadloom.events import RunTx
@@ -58,8 +59,7 @@ OPEN_STEP = (
     .order_by(RunStepRow.seq.desc())
     .limit(1)
 )
-# Locked, because its client may be deleting it.
-MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id")).with_for_update()
+MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id"))
 DELTAS = (
     select(EventRow.data)
     .where(EventRow.run_id == bindparam("of_run"), EventRow.name == "thread.message.delta")
@@ -117,8 +117,7 @@ def start_step(tx: RunTx, turn: int, details: StepDetails) -> RunStepRow:
         calls=[],
         heard={},
     )
-    tx.session.add(step)
-    tx.session.flush()
+    insert_row(tx.session, step)
     sent = RunStep.model_validate(step)
     tx.emit("thread.run.step.created", sent)
     tx.emit("thread.run.step.in_progress", sent)
@@ -148,8 +147,7 @@ def start_message(tx: RunTx, turn: int) -> str:
         attachments=[],
         metadata_={},
     )
-    tx.session.add(message)
-    tx.session.flush()
+    insert_row(tx.session, message)
     sent = Message.model_validate(message)
     tx.emit("thread.message.created", sent)
     tx.emit("thread.message.in_progress", sent)
@@ -169,21 +167,22 @@ def open_step(tx: RunTx) -> RunStepRow | None:
 
 
 def message_of(tx: RunTx, step: RunStepRow) -> MessageRow | None:
-    """The message that the step writes, unless it is a tool step or a client deleted it."""
+    """The message that the step writes; None when it is a tool step."""
     if not isinstance(step.step_details, MessageCreationDetails):
         return None
     message_id = step.step_details.message_creation.message_id
-    return tx.session.scalar(MESSAGE, {"message_id": message_id})
+    return tx.session.execute(MESSAGE, {"message_id": message_id}).scalar_one()
 
 
 def complete_message(tx: RunTx, step: RunStepRow | None, content: Sequence[Content]) -> None:
     """Close the open message and its step."""
     assert step is not None, "a message is written in a step"
-    if message := message_of(tx, step):
-        message.content = list(content)
-        message.status = "completed"
-        message.completed_at = tx.now
-        tx.emit("thread.message.completed", Message.model_validate(message))
+    message = message_of(tx, step)
+    assert message is not None, "what is open is its message"
+    message.content = list(content)
+    message.status = "completed"
+    message.completed_at = tx.now
+    tx.emit("thread.message.completed", Message.model_validate(message))
     close_step(tx, step, "completed")
 
 

@@ -40,6 +40,7 @@ class CallDraft:
     id: str
     name: str
     arguments: list[str] = field(default_factory=list[str])
+    shown: bool = False
 
     def finished(self) -> ToolCall:
         return ToolCall(self.id, self.name, "".join(self.arguments))
@@ -70,7 +71,7 @@ class TurnWriter:
                 case ToolCallDelta(index, arguments):
                     self._write_arguments(index, arguments)
                 case Finished(reason, usage):
-                    self._show_built_in_calls()
+                    self._show_calls()
                     return Turn(self._content(), self._finished_calls(), reason, usage)
         raise AssertionError("a model's stream ends with Finished")
 
@@ -98,9 +99,10 @@ class TurnWriter:
     async def _open_call(self, event: ToolCallOpened) -> None:
         if not self._step_id:
             self._step_id = await self._log.commit(start_tool_step, self._turn, self._content())
+        self._show_calls()
         self._calls[event.index] = CallDraft(event.id, event.name)
         if event.name not in self._built_in:
-            self._show_call(event.index)
+            self._show_calls()
 
     def _write_arguments(self, index: int, arguments: str) -> None:
         draft = self._calls[index]
@@ -108,15 +110,13 @@ class TurnWriter:
         if draft.name not in self._built_in and arguments:
             self._write_call(index, {"type": "function", "function": {"arguments": arguments}})
 
-    def _show_built_in_calls(self) -> None:
-        """What the model wrote for a tool of ours is shown in the tool's own form, once it is whole."""
-        for index, draft in sorted(self._calls.items()):
-            if draft.name in self._built_in:
-                self._show_call(index)
-
-    def _show_call(self, index: int) -> None:
-        shown = shown_call(self._calls[index].finished(), self._built_in)
-        self._write_call(index, shown.model_dump(mode="json"))
+    def _show_calls(self) -> None:
+        """A call of a function is shown when it begins; one of ours once it is whole, in its tool's own form."""
+        for index, draft in self._calls.items():
+            if not draft.shown:
+                draft.shown = True
+                call = shown_call(draft.finished(), self._built_in)
+                self._write_call(index, call.model_dump(mode="json"))
 
     def _write_call(self, index: int, call: JsonObject) -> None:
         delta = step_delta(self._step_id, {"index": index} | call)
