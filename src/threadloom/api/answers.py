@@ -8,10 +8,10 @@ from starlette.exceptions import HTTPException
 
 from threadloom.api.validation import explain
 from threadloom.db.columns import dumps
-from threadloom.errors import ApiError, BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound
+from threadloom.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
 from threadloom.types.shared import JsonObject
 
-NOT_FOUND, METHOD_NOT_ALLOWED, TOO_LARGE = 404, 405, 413
+NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
 
 
 def envelope(error: ApiError) -> JsonObject:
@@ -40,14 +40,16 @@ async def on_invalid(_: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """What the framework refuses by itself."""
+    """What the framework refuses by itself, and our own refusals of a body, which it wraps."""
+    if isinstance(error.__cause__, ApiError):
+        return error_response(error.__cause__)
     status = cast(HTTPException, error).status_code  # registered for that class only
     path = request.scope.get("asked_path", request.url.path)
     if status == NOT_FOUND:
         return error_response(NotFound(f"Invalid URL ({request.method} {path})"))
     if status == METHOD_NOT_ALLOWED:
         return error_response(MethodNotAllowed(f"Not allowed to {request.method} on {path}."))
-    return error_response(BodyTooLarge() if status == TOO_LARGE else InvalidRequest())
+    return error_response(InvalidRequest())
 
 
 def install(app: FastAPI) -> None:

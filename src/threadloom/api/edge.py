@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadloom.api.answers import error_response
 from threadloom.api.keys import Keys, masked
-from threadloom.errors import ApiError, Unauthorized
+from threadloom.errors import ApiError, BodyTooLarge, InvalidRequest, Unauthorized
 
 OPENAI_VERSION = "2020-10-01"
+ORGANIZATION = "threadloom"
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
@@ -30,9 +31,10 @@ log = structlog.get_logger()
 class Edge:
     """Pure ASGI, because BaseHTTPMiddleware breaks streams."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, max_body: int) -> None:
         self._app = app
         self._keys = keys
+        self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,10 +42,11 @@ class Edge:
             return
         scope["asked_path"] = scope["path"]
         scope["path"] = openai_path(scope["path"])
-        answer = Answer(send)
+        answer = Answer(scope, send)
         try:
+            refuse_nul(scope)
             await self._authenticate(scope)
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, self._limited(scope, receive), answer.send)
         except ApiError as error:
             await error_response(error)(scope, receive, answer.send)
         except Exception:
@@ -70,11 +73,28 @@ class Edge:
             )
         scope["project_id"] = project_id
 
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """The body, up to a limit that only its reader can find out. Raises BodyTooLarge."""
+        if int(Headers(scope=scope).get("content-length", "0")) > self._max_body:
+            raise BodyTooLarge
+        left = self._max_body
+
+        async def receive_limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise BodyTooLarge
+            return message
+
+        return receive_limited
+
 
 class Answer:
     """The response on its way out, with the headers that every answer of the hosted service had."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope = scope
         self._send = send
         self._began = time.perf_counter()
         self.request_id = "req_" + secrets.token_hex(16)
@@ -86,9 +106,21 @@ class Answer:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers["openai-version"] = OPENAI_VERSION
+            headers["openai-organization"] = ORGANIZATION
+            if project_id := self._scope.get("project_id"):
+                headers["openai-project"] = project_id
             spent = (time.perf_counter() - self._began) * 1000
             headers["openai-processing-ms"] = str(round(spent))
         await self._send(message)
+
+
+def refuse_nul(scope: Scope) -> None:
+    """PostgreSQL cannot even be asked for a text with NUL. Raises InvalidRequest."""
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        raise InvalidRequest(
+            "The address of your request contains a NUL character, which databases cannot store.",
+            code="invalid_value",
+        )
 
 
 def openai_path(path: str) -> str:

@@ -12,6 +12,7 @@ from threadloom.types.shared import (
     Sent,
     UnixSeconds,
     is_none,
+    null_is,
 )
 
 MAX_TEXT = 256_000
@@ -20,7 +21,7 @@ MessageStatus = Literal["in_progress", "incomplete", "completed"]
 IncompleteReason = Literal[
     "content_filter", "max_tokens", "run_cancelled", "run_expired", "run_failed"
 ]
-Detail = Literal["auto", "low", "high"]
+Detail = Annotated[Literal["auto", "low", "high"], null_is("auto")]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
 

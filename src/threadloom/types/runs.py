@@ -6,7 +6,15 @@ from pydantic import Field
 
 from threadloom.types.assistants import Instructions, Tools
 from threadloom.types.messages import MessageCreate
-from threadloom.types.shared import Echoed, JsonObject, Metadata, Received, Sent, UnixSeconds
+from threadloom.types.shared import (
+    MAX_INTEGER,
+    Echoed,
+    JsonObject,
+    Metadata,
+    Received,
+    Sent,
+    UnixSeconds,
+)
 from threadloom.types.threads import ThreadCreate
 from threadloom.types.tools import (
     ReasoningEffort,
@@ -40,7 +48,7 @@ class TruncationStrategy(Echoed):
     """How a long thread is shortened for the model."""
 
     type: Literal["auto", "last_messages"]
-    last_messages: Annotated[int, Field(ge=1)] | None = None
+    last_messages: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
 
 
 class RunOptions(Received):
@@ -54,9 +62,9 @@ class RunOptions(Received):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     stream: bool | None = None
-    max_prompt_tokens: Annotated[int, Field(ge=256)] | None = None
+    max_prompt_tokens: Annotated[int, Field(ge=256, le=MAX_INTEGER)] | None = None
     # The hosted service accepted 16 here, whatever its schema said.
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
     truncation_strategy: TruncationStrategy | None = None
     tool_choice: ToolChoiceCreate | None = None
     parallel_tool_calls: bool | None = None

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Generic, Literal, LiteralString, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]
 UnixSeconds = int
+MAX_INTEGER = 2**63 - 1
+"""What both databases can store."""
 
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
@@ -53,6 +55,11 @@ class Deleted(Sent):
 def fault(code: str, message: str) -> PydanticCustomError:
     """A fault that no type expresses, in OpenAI's words."""
     return PydanticCustomError(cast("LiteralString", code), cast("LiteralString", message))
+
+
+def null_is(default: object) -> BeforeValidator:
+    """For keys with a default that clients also send as null."""
+    return BeforeValidator(lambda value: default if value is None else value)
 
 
 def is_none(value: object) -> bool:

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from threadloom.types.shared import Echoed, JsonObject, Metadata, Received, fault, is_none
+from threadloom.types.shared import Echoed, JsonObject, Metadata, Received, fault, is_none, null_is
 
 RANKER = "default_2024_08_21"
-Ranker = Literal["auto", "default_2024_08_21"]
+Ranker = Annotated[Literal["auto", "default_2024_08_21"], null_is(RANKER)]
 FUNCTION_NAME = r"^[a-zA-Z0-9_-]+$"
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
 BuiltInType = Literal["code_interpreter", "file_search"]
@@ -39,30 +39,23 @@ class RankingOptions(Echoed):
         return RANKER
 
 
+UNRANKED = RankingOptions(score_threshold=0.0)
+
+
 class FileSearchOptions(Echoed):
     """Options of file search."""
 
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = Field(
         default=None, exclude_if=is_none
     )
-    ranking_options: RankingOptions = RankingOptions(score_threshold=0.0)
-
-    @field_validator("ranking_options", mode="before")
-    @classmethod
-    def null_is_default(cls, value: object) -> object:
-        return RankingOptions(score_threshold=0.0) if value is None else value
+    ranking_options: Annotated[RankingOptions, null_is(UNRANKED)] = UNRANKED
 
 
 class FileSearchTool(Echoed):
     """Searches documents."""
 
     type: Literal["file_search"]
-    file_search: FileSearchOptions = FileSearchOptions()
-
-    @field_validator("file_search", mode="before")
-    @classmethod
-    def null_is_default(cls, value: object) -> object:
-        return FileSearchOptions() if value is None else value
+    file_search: Annotated[FileSearchOptions, null_is(FileSearchOptions())] = FileSearchOptions()
 
 
 class FunctionDefinition(Echoed):
@@ -70,18 +63,8 @@ class FunctionDefinition(Echoed):
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=FUNCTION_NAME)]
     description: str | None = Field(default=None, exclude_if=is_none)
-    parameters: JsonObject = NO_PARAMETERS
-    strict: bool = False
-
-    @field_validator("parameters", mode="before")
-    @classmethod
-    def null_is_empty(cls, value: object) -> object:
-        return NO_PARAMETERS if value is None else value
-
-    @field_validator("strict", mode="before")
-    @classmethod
-    def null_is_false(cls, value: object) -> object:
-        return False if value is None else value
+    parameters: Annotated[JsonObject, null_is(NO_PARAMETERS)] = NO_PARAMETERS
+    strict: Annotated[bool, null_is(default=False)] = False
 
 
 class FunctionTool(Echoed):
