@@ -1,5 +1,7 @@
 """The composition root of the HTTP process."""
 
+from typing import Any
+
 from fastapi import FastAPI
 
 from threadloom import __version__
@@ -15,9 +17,13 @@ from threadloom.api import (
 )
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
+from threadloom.types.errors import Refusal
 
 # `/threads/runs` stands before `/threads/{thread_id}`, which would take it for an id.
 ROUTERS = (health, models, runs, assistants, threads, messages, run_steps)
+
+# FastAPI would promise its own 422 where no refusal is documented.
+REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, 503: {"model": Refusal}}
 
 
 def create_app(context: Context) -> FastAPI:
@@ -25,7 +31,7 @@ def create_app(context: Context) -> FastAPI:
     app = FastAPI(
         title="Threadloom",
         version=__version__,
-        max_body_size=context.settings.server.max_body,
+        responses=REFUSALS,
         strict_content_type=False,
         redirect_slashes=False,
     )
@@ -33,5 +39,5 @@ def create_app(context: Context) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     answers.install(app)
-    app.add_middleware(Edge, keys=context.keys)
+    app.add_middleware(Edge, keys=context.keys, max_body=context.settings.server.max_body)
     return app
