@@ -153,10 +153,7 @@ CHANGES: list[tuple[Json, Json]] = [
     ({"response_format": "auto"}, {"response_format": "auto"}),
     ({"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
     (
-        {
-            key: None
-            for key in ("model", "tools", "tool_resources", "metadata", "temperature", "top_p")
-        },
+        dict.fromkeys(("model", "tools", "tool_resources", "metadata", "temperature", "top_p")),
         {},
     ),
     (
