@@ -133,7 +133,7 @@ def list_messages(thread_id: str, db: Db) -> list[Message]:
 
 
 def new_message(thread_id: str, role: str, content: str) -> MessageRow:
-    text = {"type": "text", "text": {"value": content, "annotations": []}}
+    text: dict[str, Any] = {"type": "text", "text": {"value": content, "annotations": []}}
     return MessageRow(
         id=f"msg_{secrets.token_hex(12)}",
         thread_id=thread_id,

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
+from threadloom.db.insert import insert_row
 from threadloom.db.rows import AssistantRow, MessageRow, RunRow, RunStepRow, ThreadRow
 from threadloom.db.tx import ProjectTx
 from threadloom.errors import InvalidRequest
@@ -41,8 +42,7 @@ def create_run(tx: ProjectTx, thread_id: str, body: RunCreate, *, expires_after:
     run = new_run(tx, thread, assistant, body, expires_after)
     run.additional_instructions = body.additional_instructions
     refuse_nothing_to_say(tx, run)
-    tx.session.add(run)
-    tx.session.flush()
+    insert_row(tx.session, run)
     with unheld(tx, run) as run_tx:
         return announce(run_tx)
 
@@ -55,8 +55,7 @@ def create_thread_and_run(tx: ProjectTx, body: ThreadAndRunCreate, *, expires_af
     if body.tool_resources is not None:
         run.tool_resources = body.tool_resources.stored()
     refuse_nothing_to_say(tx, run)
-    tx.session.add(run)
-    tx.session.flush()
+    insert_row(tx.session, run)
     with unheld(tx, run) as run_tx:
         run_tx.emit("thread.created", Thread.model_validate(thread))
         return announce(run_tx)

@@ -7,6 +7,7 @@ import orjson
 from sqlalchemy import bindparam, select
 
 from threadloom.db.insert import insert_row
+from threadloom.db.insert import insert_row
 from threadloom.db.rows import EventRow, MessageRow, RunStepRow
 from threadloom.db.tx import Tx
 from threadloom.events import RunTx

@@ -2,6 +2,7 @@
 
 from sqlalchemy import bindparam, select
 
+from threadloom.db.insert import insert_row
 from threadloom.db.rows import IS_ACTIVE, MessageRow, RunRow, ThreadRow
 from threadloom.db.tx import ProjectTx
 from threadloom.errors import InvalidRequest
@@ -22,8 +23,7 @@ def create_thread(tx: ProjectTx, body: ThreadCreate) -> ThreadRow:
         tool_resources=resources,
         metadata_=body.metadata or {},
     )
-    tx.session.add(thread)
-    tx.session.flush()
+    insert_row(tx.session, thread)
     for message in body.messages or ():
         add_message(tx, thread, message)
     return thread
@@ -47,8 +47,7 @@ def add_message(tx: ProjectTx, thread: ThreadRow, body: MessageCreate) -> Messag
         attachments=body.attachments or [],
         metadata_=body.metadata or {},
     )
-    tx.session.add(message)
-    tx.session.flush()
+    insert_row(tx.session, message)
     return message
 
 

@@ -1,0 +1,73 @@
+"""INSERTs of whole rows at the driver: SQLAlchemy's unit of work costs three times as much (docs/performance.md)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Dialect, insert, inspect
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from threadloom.db.rows import Row
+
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where a column's value comes from, and how the driver wants it."""
+
+    column: str
+    attribute: str
+    default: Any
+    convert: Convert | None
+
+    def of(self, row: Row) -> Any:
+        value = getattr(row, self.attribute)
+        if value is None and self.default is not None:
+            value = self.default
+            setattr(row, self.attribute, value)
+        return self.convert(value) if self.convert else value
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A statement that was compiled once."""
+
+    sql: str
+    values: tuple[Value, ...]
+    positional: bool
+
+    def parameters(self, row: Row) -> tuple[Any, ...] | dict[str, Any]:
+        if self.positional:
+            return tuple(value.of(row) for value in self.values)
+        return {value.column: value.of(row) for value in self.values}
+
+
+def insert_row(session: Session, row: Row) -> None:
+    """Insert a row that this transaction does not change any more: the session never hears of it."""
+    connection = session.connection()
+    insertion = insertion_of(type(row), connection.dialect)
+    connection.exec_driver_sql(insertion.sql, insertion.parameters(row))
+
+
+@cache
+def insertion_of(kind: type[Row], dialect: Dialect) -> Insertion:
+    mapper: Mapper[Row] = inspect(kind)
+    columns = {
+        column.key: Value(
+            column.key,
+            mapper.get_property_by_column(column).key,
+            column.default.arg if column.default is not None else None,  # pyright: ignore[reportAttributeAccessIssue] - ours are scalars
+            column.type.dialect_impl(dialect).bind_processor(dialect),
+        )
+        for column in mapper.local_table.columns
+        if column.key != "seq"  # the database counts
+    }
+    statement = insert(mapper.local_table).inline()  # pyright: ignore[reportArgumentType] - a Table, typed wider
+    compiled = statement.compile(dialect=dialect, column_keys=list(columns))
+    assert isinstance(compiled, SQLCompiler)
+    order = compiled.positiontup
+    names = columns if order is None else order
+    return Insertion(str(compiled), tuple(columns[name] for name in names), order is not None)
