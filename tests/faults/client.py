@@ -17,7 +17,10 @@ ENDS = ("completed", "incomplete", "failed", "cancelled", "expired")
 RUN_ENDS = frozenset(f"thread.run.{status}" for status in (*ENDS, "requires_action"))
 CLOSES = frozenset(
     (
-        *(f"thread.run.step.{status}" for status in ("completed", "failed", "cancelled", "expired")),
+        *(
+            f"thread.run.step.{status}"
+            for status in ("completed", "failed", "cancelled", "expired")
+        ),
         "thread.message.completed",
         "thread.message.incomplete",
     )

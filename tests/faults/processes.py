@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import httpx2
@@ -16,6 +16,7 @@ KEY = "sk-faults"
 COMMAND = Path(sys.executable).with_name("threadloom")
 LOOK_EVERY = 0.02
 START = 30.0
+NOTHING: Mapping[str, str] = {}
 
 
 async def until(
@@ -135,7 +136,7 @@ class Fleet:
         self.database_url = database_url
         self._folder = folder
         self._processes: list[Process] = []
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("THREADLOOM_")}  # noqa: TID251
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("THREADLOOM_")}
         self._environment = inherited | {
             "THREADLOOM_DATA_DIR": str(folder),
             "THREADLOOM_DATABASE__URL": database_url,
@@ -144,7 +145,7 @@ class Fleet:
             "THREADLOOM_RUNS__LEASE": "2s",
         }
 
-    def serve(self, *, with_worker: bool = True, **settings: str) -> Server:
+    def serve(self, settings: Mapping[str, str] = NOTHING, *, with_worker: bool = True) -> Server:
         port = free_port()
         worker = "--worker" if with_worker else "--no-worker"
         server = Server(
@@ -154,18 +155,18 @@ class Fleet:
             worker,
             folder=self._folder,
             name=f"serve-{port}",
-            environment=self._environment | settings,
+            environment={**self._environment, **settings},
         )
         server.port = port
         self._processes.append(server)
         return server
 
-    def worker(self, name: str, **settings: str) -> Process:
+    def worker(self, name: str, settings: Mapping[str, str] = NOTHING) -> Process:
         worker = Process(
             "worker",
             folder=self._folder,
             name=f"worker-{name}",
-            environment=self._environment | settings,
+            environment={**self._environment, **settings},
         )
         self._processes.append(worker)
         return worker

@@ -103,7 +103,9 @@ async def check_tool_called_once(client: Client, run: Started, output: str) -> N
     assert (step["status"], call["function"]["output"]) == ("completed", output)
 
 
-async def test_between_a_tool_output_and_the_next_turn(cluster: Cluster, upstream: Upstream) -> None:
+async def test_between_a_tool_output_and_the_next_turn(
+    cluster: Cluster, upstream: Upstream
+) -> None:
     client = cluster.client
     run, call = await waiting_for_the_client(client)
     upstream.answers(NEVER)
@@ -241,7 +243,9 @@ async def test_alone_after_a_tool_output(alone: Server, upstream: Upstream, outp
             await first.end()
         async with client.following(run, after=first.last_id) as rest:
             await rest.end(within=RECOVERY)
-        await check_told_once(client, run, WORDS if output == SLOWLY else "The tool answered: sunny")
+        await check_told_once(
+            client, run, WORDS if output == SLOWLY else "The tool answered: sunny"
+        )
         await check_tool_called_once(client, run, output)
         await check_story(client, run, [*first.events, *rest.events])
     assert upstream.calls == {"[[tool:look {}]]": 1, output: 2}

@@ -63,7 +63,7 @@ async def stubborn(call: Callable[[], Awaitable[T]]) -> T:
 @pytest.mark.timeout(120)
 async def test_workers_die_every_second(on_postgres: Fleet, upstream: Upstream) -> None:
     api = on_postgres.serve(with_worker=False)
-    workers = [on_postgres.worker(name, **FEW_AT_ONCE) for name in "abcd"]
+    workers = [on_postgres.worker(name, FEW_AT_ONCE) for name in "abcd"]
     await asyncio.gather(*(process.ready() for process in (api, *workers)))
     async with Client(api) as client, AsyncExitStack() as stack:
         runs: list[Started] = []
@@ -148,7 +148,7 @@ async def test_each_run_is_taken_once(on_postgres: Fleet, upstream: Upstream) ->
             await asyncio.gather(*posts)
         # Patience: a lease that runs out on a crowded machine is taken over, and would count twice.
         settings = {"THREADLOOM_RUNS__LEASE": "60s"} | FEW_AT_ONCE
-        workers = [on_postgres.worker(name, **settings) for name in "abcd"]
+        workers = [on_postgres.worker(name, settings) for name in "abcd"]
         await asyncio.gather(*(worker.ready() for worker in workers))
         await until(lambda: completed(on_postgres) == len(prompts), "all completed", within=60)
     assert upstream.calls == dict.fromkeys(prompts, 1)

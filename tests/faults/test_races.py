@@ -17,12 +17,11 @@ ROUNDS = 12
 @pytest.fixture
 async def client(fleet: Fleet, request: pytest.FixtureRequest) -> AsyncGenerator[Client]:
     """SQLite: one process. PostgreSQL: an API and a worker."""
-    if fleet.database_url.startswith("sqlite"):
-        processes = [fleet.serve()]
-    else:
-        processes = [fleet.serve(with_worker=False), fleet.worker("a")]
-    await asyncio.gather(*(process.ready() for process in processes))
-    async with Client(processes[0]) as client:
+    lone = fleet.database_url.startswith("sqlite")
+    server = fleet.serve(with_worker=lone)
+    workers = [] if lone else [fleet.worker("a")]
+    await asyncio.gather(*(process.ready() for process in (server, *workers)))
+    async with Client(server) as client:
         yield client
 
 
@@ -84,9 +83,7 @@ async def test_a_cancel_races_with_the_end(client: Client) -> None:
 
 async def test_many_cancels_of_one_run(client: Client) -> None:
     run = await client.begin("[[hang]]")
-    answers = await asyncio.gather(
-        *(client.try_post(f"{run.path}/cancel") for _ in range(CROWD))
-    )
+    answers = await asyncio.gather(*(client.try_post(f"{run.path}/cancel") for _ in range(CROWD)))
     assert sorted(answer.status_code for answer in answers) == [200] + [400] * (CROWD - 1)
     await client.reaches(run, "cancelled")
 

@@ -46,7 +46,7 @@ async def test_a_worker_hands_its_runs_over(
     on_postgres: Fleet, upstream: Upstream, run_count: int
 ) -> None:
     api = on_postgres.serve(with_worker=False)
-    a = on_postgres.worker("a", **LONG_LEASE)
+    a = on_postgres.worker("a", LONG_LEASE)
     await asyncio.gather(api.ready(), a.ready())
     async with Client(api) as client:
         texts = [f"{SLOWLY} number {number}" for number in range(run_count)]
@@ -54,7 +54,7 @@ async def test_a_worker_hands_its_runs_over(
         async with client.following(runs[0]) as stream:
             await stream.deltas(5)
             await until(lambda: len(upstream.calls) == run_count, "all runs have begun")
-            b = on_postgres.worker("b", **LONG_LEASE)
+            b = on_postgres.worker("b", LONG_LEASE)
             await b.ready()
             a.terminate()
             await until(lambda: upstream.calls.total() == 2 * run_count, "B goes on", within=GONE)
@@ -69,7 +69,7 @@ async def test_a_worker_hands_its_runs_over(
 async def test_a_lone_server_goes_on_after_its_restart(
     on_sqlite: Fleet, upstream: Upstream
 ) -> None:
-    server = on_sqlite.serve(**LONG_LEASE)
+    server = on_sqlite.serve(LONG_LEASE)
     await server.ready()
     async with Client(server) as client:
         run = await client.begin(SLOWLY)
@@ -115,6 +115,6 @@ async def test_a_worker_that_slept_through_its_lease_is_fenced_off(
         await check_told_once(client, run, WORDS)
         await check_story(client, run, stream.events)
         assert upstream.calls[SLOWLY] == 2
-        assert taken_over < 10  # noqa: PLR2004
+        assert taken_over < 10
         again = await client.begin("[[text:Hello there]]")
         await client.reaches(again, "completed")

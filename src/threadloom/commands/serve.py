@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from socket import socket
 from types import FrameType
 
 import uvicorn
@@ -50,8 +51,8 @@ class Server(uvicorn.Server):
         self._on_start = on_start
         self._on_stop = on_stop
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        await super().startup()
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
         if self.started:
             self._loop = asyncio.get_running_loop()
             self._on_start(self.servers[0].sockets[0].getsockname()[1])
