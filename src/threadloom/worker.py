@@ -163,14 +163,6 @@ class Worker:
         if full:
             self._queue.ring()
 
-    def _drop(self, held: Held) -> None:
-        """Free the run's place; when there was no other, something may wait for it."""
-        full = len(self._held) >= self._settings.concurrency
-        if self._held.get(held.log.claim.id) is held:
-            del self._held[held.log.claim.id]
-        if full:
-            self._queue.ring()
-
     async def _proceed(self, held: Held) -> None:
         """Drive the run; when that is stopped from outside, `held.reason` says why."""
         try:
