@@ -15,10 +15,11 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 from pydantic import BaseModel
-from sqlalchemy import Select, bindparam, select, text, tuple_
+from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.db.database import Database
+from threadloom.db.insert import insert_missing
 from threadloom.db.rows import EventRow, RunRow
 from threadloom.db.signal import POLL
 from threadloom.db.tx import Tx
@@ -51,11 +52,6 @@ class Event(NamedTuple):
 
 Cursor = tuple[int, int]
 START: Cursor = (0, 0)
-INSERT = text(
-    "INSERT INTO events (run_id, epoch, seq, name, data) VALUES (:run_id, :epoch, :seq, :name, :data) "
-    # A connection may break when its commit is done but not confirmed: what is there already is the same event.
-    "ON CONFLICT DO NOTHING"
-)
 
 
 @dataclass(kw_only=True)
@@ -98,8 +94,9 @@ def unheld(tx: Tx, run: RunRow) -> Generator[RunTx]:
 
 
 def store(tx: Tx, run_id: str, events: Sequence[Event]) -> None:
+    # A connection may break when its commit is done but not confirmed: what is there already is the same event.
     if events:
-        tx.session.execute(INSERT, [{"run_id": run_id} | event._asdict() for event in events])
+        insert_missing(tx.session, EventRow, ((run_id, *event) for event in events))
 
 
 def events_after(tx: Tx, run_id: str, cursor: Cursor) -> list[Event]:

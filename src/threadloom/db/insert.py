@@ -1,11 +1,11 @@
 """INSERTs of whole rows at the driver: SQLAlchemy's unit of work costs three times as much (docs/performance.md)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Dialect, insert, inspect
+from sqlalchemy import Dialect, Table, insert, inspect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -44,6 +44,11 @@ class Insertion:
             return tuple(value.of(row) for value in self.values)
         return {value.column: value.of(row) for value in self.values}
 
+    def arranged(self, row: Sequence[Any]) -> tuple[Any, ...] | dict[str, Any]:
+        if self.positional:
+            return tuple(row)
+        return {value.column: one for value, one in zip(self.values, row, strict=True)}
+
 
 def insert_row(session: Session, row: Row) -> None:
     """Insert a row that this transaction does not change any more: the session never hears of it."""
@@ -52,9 +57,19 @@ def insert_row(session: Session, row: Row) -> None:
     connection.exec_driver_sql(insertion.sql, insertion.parameters(row))
 
 
+def insert_missing(session: Session, kind: type[Row], rows: Iterable[Sequence[Any]]) -> None:
+    """Insert rows, as plain values in the order of their columns, unless they are there already."""
+    connection = session.connection()
+    insertion = insertion_of(kind, connection.dialect)
+    connection.exec_driver_sql(
+        f"{insertion.sql} ON CONFLICT DO NOTHING", [insertion.arranged(row) for row in rows]
+    )
+
+
 @cache
 def insertion_of(kind: type[Row], dialect: Dialect) -> Insertion:
     mapper: Mapper[Row] = inspect(kind)
+    table = cast("Table[Any]", mapper.local_table)  # no class is mapped to anything else
     columns = {
         column.key: Value(
             column.key,
@@ -62,11 +77,10 @@ def insertion_of(kind: type[Row], dialect: Dialect) -> Insertion:
             column.default.arg if column.default is not None else None,  # pyright: ignore[reportAttributeAccessIssue] - ours are scalars
             column.type.dialect_impl(dialect).bind_processor(dialect),
         )
-        for column in mapper.local_table.columns
-        if column.key != "seq"  # the database counts
+        for column in table.columns
+        if column is not table.autoincrement_column
     }
-    statement = insert(mapper.local_table).inline()  # pyright: ignore[reportArgumentType] - a Table, typed wider
-    compiled = statement.compile(dialect=dialect, column_keys=list(columns))
+    compiled = insert(table).inline().compile(dialect=dialect, column_keys=list(columns))
     assert isinstance(compiled, SQLCompiler)
     order = compiled.positiontup
     names = columns if order is None else order
