@@ -21,7 +21,11 @@ from threadloom.errors import StartError
 
 T = TypeVar("T")
 cli = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="OpenAI's Assistants API (v2), self-hosted."
+    no_args_is_help=True,
+    add_completion=False,
+    # Pretty tracebacks show variables, and keys are among them.
+    pretty_exceptions_enable=False,
+    help="OpenAI's Assistants API (v2), self-hosted.",
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 db = typer.Typer(no_args_is_help=True, help="The database.")

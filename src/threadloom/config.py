@@ -18,6 +18,7 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from threadloom.errors import StartError
@@ -36,7 +37,7 @@ def seconds(value: object) -> object:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -59,6 +60,7 @@ class DatabaseSettings(Section):
 
     url: str | None = Field(
         default=None,
+        pattern=r"^(sqlite|postgres(ql)?(\+psycopg)?)://",
         description="`postgresql://…`; unset means a SQLite file in the data directory.",
     )
     pool_size: int = Field(
@@ -259,6 +261,8 @@ def load_settings(
         return Loaded(_env_file=env_file, **flags)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         raise StartError(explain(error)) from None
+    except SettingsError as error:
+        raise StartError(f"Cannot read the settings: {error}. Lists and maps are JSON.") from None
 
 
 def read_yaml(path: Path | None) -> dict[str, Any]:
@@ -268,11 +272,13 @@ def read_yaml(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         document: object = yaml.safe_load(chosen.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StartError(f"Cannot read the settings file {chosen}: {error}") from None
-    if not isinstance(document, dict):
-        raise StartError(f"The settings file {chosen} must hold a mapping.")
-    return cast(dict[str, Any], document)  # YAML keys of a mapping; Pydantic refuses the others
+    if not isinstance(document, dict) or not all(
+        isinstance(name, str) for name in cast(dict[object, object], document)
+    ):
+        raise StartError(f"The settings file {chosen} must hold a mapping of names.")
+    return cast(dict[str, Any], document)  # checked above
 
 
 def variables(section: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from socket import socket
+from socket import AF_INET, AF_INET6, create_server, socket
 from types import FrameType
 
 import uvicorn
@@ -16,9 +16,11 @@ from threadloom.api.keys import first_key
 from threadloom.app import create_app
 from threadloom.commands.opened import open_context
 from threadloom.config import Settings
+from threadloom.errors import StartError
 from threadloom.llm.router import Router, find_local_servers
 from threadloom.worker import Worker
 
+BACKLOG = 2048
 GRACE = 30
 """Seconds that open requests have to finish at shutdown; streams end at once."""
 
@@ -72,6 +74,8 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings, *, with_worker: bool) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     async with open_context(settings) as context:
+        # Before the first key is made: a start that fails must not use up the only time it is shown.
+        listening = listen(settings.server.host, settings.server.port)
         worker = Worker(context.database, context.feed, context.models, settings.runs)
         key = None if settings.auth.admin_key else await context.database.write(first_key)
         lines = await banner(context, key)
@@ -89,8 +93,17 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
         async with asyncio.TaskGroup() as tasks:
             if with_worker:
                 tasks.create_task(worker.run())
-            await server.serve()
+            await server.serve(sockets=[listening])
             stop()
+
+
+def listen(host: str, port: int) -> socket:
+    """The port, taken. Raises StartError."""
+    family = AF_INET6 if ":" in host else AF_INET
+    try:
+        return create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise StartError(f"Cannot listen on {host}:{port}: {error}.") from None
 
 
 async def banner(context: Context, key: str | None) -> list[str]:
