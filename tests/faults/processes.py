@@ -20,7 +20,11 @@ NOTHING: Mapping[str, str] = {}
 
 
 async def until(
-    condition: Callable[[], object | Awaitable[object]], what: str, *, within: float = 20.0
+    condition: Callable[[], object | Awaitable[object]],
+    what: str,
+    *,
+    within: float = 20.0,
+    every: float = LOOK_EVERY,
 ) -> float:
     """Wait for the condition; answers with the seconds it took."""
     began = time.monotonic()
@@ -30,7 +34,7 @@ async def until(
             return time.monotonic() - began
         if time.monotonic() - began > within:
             raise AssertionError(f"not within {within} s: {what}")
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(every)
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 WORDS = " ".join(f"word{number}" for number in range(12))
 SAMPLE = 10
 FEW_AT_ONCE = {"THREADLOOM_RUNS__CONCURRENCY": "16"}
-MOST_DEATHS = 15
+MOST_DEATHS = 8
 
 
 def prompt(number: int) -> str:
@@ -74,7 +74,7 @@ async def test_workers_die_every_second(on_postgres: Fleet, upstream: Upstream) 
                 if number % (200 // SAMPLE) == 0:
                     following = client.following(runs[-1])
                     streams.append(await stack.enter_async_context(following))
-            await until(lambda: completed(on_postgres) == 200, "all runs end", within=60)
+            await all_completed(on_postgres, len(runs))
             await asyncio.gather(*(stream.end() for stream in streams))
         for run, stream in zip(runs[:: 200 // SAMPLE], streams, strict=True):
             assert stream.done
@@ -97,8 +97,11 @@ def attempts(fleet: Fleet) -> int:
     return asked(fleet, "SELECT sum(epoch) FROM runs")
 
 
-def completed(fleet: Fleet) -> int:
-    return asked(fleet, "SELECT count(*) FROM runs WHERE status = 'completed'")
+async def all_completed(fleet: Fleet, count: int) -> None:
+    question = "SELECT count(*) FROM runs WHERE status = 'completed'"
+    await until(
+        lambda: asked(fleet, question) == count, f"{count} runs completed", within=60, every=0.25
+    )
 
 
 @pytest.mark.timeout(120)
@@ -150,7 +153,7 @@ async def test_each_run_is_taken_once(on_postgres: Fleet, upstream: Upstream) ->
         settings = {"THREADLOOM_RUNS__LEASE": "60s"} | FEW_AT_ONCE
         workers = [on_postgres.worker(name, settings) for name in "abcd"]
         await asyncio.gather(*(worker.ready() for worker in workers))
-        await until(lambda: completed(on_postgres) == len(prompts), "all completed", within=60)
+        await all_completed(on_postgres, len(prompts))
     assert upstream.calls == dict.fromkeys(prompts, 1)
     assert attempts(on_postgres) == len(prompts)
     assert all(b"rested" in worker.log.read_bytes() for worker in workers), "one was idle"
@@ -169,7 +172,7 @@ async def test_connections_to_the_database_break(on_postgres: Fleet) -> None:
         for _ in range(3):
             break_connections(on_postgres)
             await asyncio.sleep(0.3)
-        await until(lambda: completed(on_postgres) == len(runs), "all completed", within=30)
+        await all_completed(on_postgres, len(runs))
         for run in runs:
             await check_told_once(client, run, WORDS)
         for run, stream in zip(runs, streams, strict=False):
