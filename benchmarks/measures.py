@@ -184,7 +184,9 @@ async def runs(pair: Pair, sizes: Sizes) -> AsyncGenerator[Figure]:
         each = sizes.runs // clients
         done = await rounds(pair, sizes, tokens=20, clients=clients, each=each)
         name = f"run of 20 tokens, {clients_of(clients)}"
-        yield Figure(f"{name}, served", median(one.done.per_second for one in done.served), "runs/s")
+        yield Figure(
+            f"{name}, served", median(one.done.per_second for one in done.served), "runs/s"
+        )
         yield Figure(f"{name}, share of direct", done.share, "")
         yield Figure(f"{name}, CPU", done.cpu_a_stream * MS, "ms")
 

@@ -60,7 +60,11 @@ def running(
         popen = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path.cwd()), **(environment or {})},
+            env={
+                **os.environ,  # noqa: TID251 - a child process needs its PATH
+                "PYTHONPATH": str(Path.cwd()),
+                **(environment or {}),
+            },
             stdout=output,
             stderr=output,
         )
@@ -116,9 +120,7 @@ def server_environment(upstream_port: int, database_url: str | None) -> dict[str
 
 
 @contextmanager
-def server(
-    upstream_port: int, folder: Path, database_url: str | None = None
-) -> Generator[Serving]:
+def server(upstream_port: int, folder: Path, database_url: str | None = None) -> Generator[Serving]:
     """`threadloom serve`; on PostgreSQL the worker is a process of its own."""
     environment = server_environment(upstream_port, database_url)
     options = ["--port", "0", "--data-dir", str(folder / "data")]
