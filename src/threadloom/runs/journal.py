@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import orjson
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
-from threadloom.db.insert import insert_row
 from threadloom.db.insert import insert_row
 from threadloom.db.rows import EventRow, MessageRow, RunStepRow
 from threadloom.db.tx import Tx
@@ -59,6 +58,9 @@ OPEN_STEP = (
     .where(RunStepRow.run_id == bindparam("of_run"), RunStepRow.status == "in_progress")
     .order_by(RunStepRow.seq.desc())
     .limit(1)
+)
+STEPS_OF_TURN = select(RunStepRow).where(
+    RunStepRow.run_id == bindparam("of_run"), RunStepRow.turn == bindparam("turn")
 )
 MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id"))
 DELTAS = (
@@ -205,7 +207,7 @@ def close_step(
     tx.emit(f"thread.run.step.{status}", RunStep.model_validate(step))
 
 
-def cut_message(tx: RunTx, step: RunStepRow, reason: IncompleteReason) -> MessageRow | None:
+def cut_message(tx: RunTx, step: RunStepRow, reason: IncompleteReason) -> None:
     """End the step's message where its stream stopped."""
     message = message_of(tx, step)
     if message is not None:
@@ -214,7 +216,6 @@ def cut_message(tx: RunTx, step: RunStepRow, reason: IncompleteReason) -> Messag
         message.incomplete_at = tx.now
         message.incomplete_details = IncompleteDetails(reason=reason)
         tx.emit("thread.message.incomplete", Message.model_validate(message))
-    return message
 
 
 def streamed_content(tx: RunTx, message_id: str) -> list[Content]:
@@ -341,11 +342,20 @@ def recover_run(tx: RunTx) -> None:
     step = open_step(tx)
     if step is None or step.calls:
         return
-    message = cut_message(tx, step, "run_failed")
+    cut_message(tx, step, "run_failed")
     close_step(tx, step, "failed", LOST)
-    if message is not None:
-        # The answer is written anew: the thread shall not show it twice.
-        tx.session.delete(message)
+    withdraw_turn(tx, step.turn)
+
+
+def withdraw_turn(tx: RunTx, turn: int) -> None:
+    """The turn is written anew: the thread shall not show its text twice."""
+    steps = tx.session.scalars(STEPS_OF_TURN, {"of_run": tx.run.id, "turn": turn})
+    written = [
+        step.step_details.message_creation.message_id
+        for step in steps
+        if isinstance(step.step_details, MessageCreationDetails)
+    ]
+    tx.session.execute(delete(MessageRow).where(MessageRow.id.in_(written)))
 
 
 def end_run(tx: RunTx, status: RunStatus) -> None:

@@ -20,6 +20,7 @@ class EchoTool:
 
     def __init__(self) -> None:
         self.calls: list[ToolCall] = []
+        self.called = asyncio.Event()
         self._outcomes = deque[Outcome]()
 
     def then(self, *outcomes: Outcome) -> None:
@@ -36,6 +37,7 @@ class EchoTool:
     async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
         del run
         self.calls.append(call)
+        self.called.set()
         outcome = self._outcomes.popleft() if self._outcomes else call.arguments
         if isinstance(outcome, Exception):
             raise outcome

@@ -1,0 +1,96 @@
+"""The API in one process and the worker in another, on one database."""
+
+import asyncio
+
+import pytest
+
+from tests.runs.driver import CODE, Api, names
+from tests.runs.workers import opened, started
+from tests.support.postgres import Postgres, sqlalchemy_url
+from tests.support.server import running_server
+from threadloom.config import Runs
+from threadloom.db.database import Database
+from threadloom.db.signal import Signal
+from threadloom.events import Feed
+from threadloom.testing import EchoTool, FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
+from threadloom.worker import Worker
+
+
+class Deaf(Signal):
+    """Hears nothing: every notification is lost."""
+
+    def notify(self, channels: object) -> None:
+        del channels
+
+
+def worker_in(database: Database, model: ScriptedModel, tool: EchoTool) -> Worker:
+    return Worker(database, Feed(database), ScriptedModels(model), Runs(), {tool.name: tool})
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_a_stream_is_written_by_another_process(
+    database_url: str, model: ScriptedModel, deaf: bool
+) -> None:
+    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
+    paused = asyncio.Event()
+    model.calls(("code_interpreter", "1"))
+    model.plays("Hel", paused, "lo")
+    async with (
+        running_server(
+            database_url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
+        ) as api_process,
+        opened(database_url, clock, ids) as worker_process,
+        api_process.http() as http,
+    ):
+        if deaf:
+            api_process.database.signal.__class__ = Deaf
+            worker_process.signal.__class__ = Deaf
+        talk = await Api(http).talk(tools=[CODE])
+        async with started(worker_in(worker_process, model, tool)), talk.streamed() as stream:
+            await stream.until("thread.message.delta")
+            paused.set()
+            text = await stream.rest()
+    assert names(text)[-2:] == ["thread.run.completed", "done"]
+    assert [call.arguments for call in tool.calls] == ["1"]
+
+
+async def test_a_cancel_reaches_the_other_process(database_url: str, model: ScriptedModel) -> None:
+    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
+    model.plays("Hel", asyncio.Event())
+    async with (
+        running_server(
+            database_url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
+        ) as api_process,
+        opened(database_url, clock, ids) as worker_process,
+        api_process.http() as http,
+    ):
+        talk = await Api(http).talk()
+        async with started(worker_in(worker_process, model, tool)), talk.streamed() as stream:
+            run = (await stream.until("thread.run.created")).json
+            await stream.until("thread.message.delta")
+            await talk.cancel(run)
+            await stream.until("thread.run.cancelled")
+
+
+async def test_with_notifications_nobody_waits_for_the_poll(
+    postgres: Postgres, model: ScriptedModel
+) -> None:
+    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
+    for _ in range(5):
+        model.says("Hello")
+    with postgres.database() as made:
+        url = sqlalchemy_url(made)
+        async with (
+            running_server(
+                url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
+            ) as api_process,
+            opened(url, clock, ids) as worker_process,
+            api_process.http() as http,
+        ):
+            talk = await Api(http).talk()
+            async with started(worker_in(worker_process, model, tool)):
+                await talk.transcript()
+                missed = worker_process.signal.missed
+                for _ in range(4):
+                    await talk.transcript()
+            assert worker_process.signal.missed == missed

@@ -1,0 +1,204 @@
+"""Workers that are lost in each state of a run: the next one ends it, and nothing is done or shown twice."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import httpx2
+import pytest
+
+from tests.runs.driver import CODE, FUNCTION, Api, Talk, names, parsed_all
+from tests.runs.workers import DyingDatabase, doomed, started, until_stored
+from tests.support.server import Running, running_server
+from threadloom.llm.chat import (
+    ChatEvent,
+    ChatRequest,
+    Finished,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallOpened,
+    ToolMessage,
+)
+from threadloom.testing import EchoTool, FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
+from threadloom.testing.model import USAGE
+
+LEASE = 15
+
+
+class Looker(ScriptedModel):
+    """Looks twice with a tool, then answers: whatever was lost, it says the same again."""
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+        self.requests.append(request)
+        if any(isinstance(message, ToolMessage) for message in request.messages):
+            yield TextDelta("The ")
+            yield TextDelta("answer.")
+            yield Finished("stop", USAGE)
+            return
+        yield TextDelta("Let me see.")
+        for index in (0, 1):
+            name = f"call_{len(self.requests)}_{index}"
+            yield ToolCallOpened(index, name, "code_interpreter")
+            yield ToolCallDelta(index, str(index))
+        yield Finished("tool_calls", USAGE)
+
+
+@pytest.fixture
+def ids() -> SequentialIds:
+    return SequentialIds()
+
+
+@pytest.fixture
+async def server(
+    database_url: str,
+    models: ScriptedModels,
+    clock: FrozenClock,
+    tool: EchoTool,
+    ids: SequentialIds,
+) -> AsyncGenerator[Running]:
+    """A server whose worker the test starts."""
+    async with running_server(
+        database_url,
+        models,
+        built_in={tool.name: tool},
+        clock=clock,
+        ids=ids,
+        with_worker=False,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def api(http: httpx2.AsyncClient) -> Api:
+    return Api(http)
+
+
+async def recovered(talk: Talk, run: str, server: Running, clock: FrozenClock) -> str:
+    """The events of the run after another worker took it up and ended it."""
+    clock.advance(LEASE + 1)
+    async with started(server.worker):
+        await talk.rested(run)
+        return await talk.events(run)
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+@pytest.mark.parametrize("reached", [False, True])
+async def test_a_run_survives_its_workers_loss_at_any_commit(
+    api: Api,
+    server: Running,
+    clock: FrozenClock,
+    ids: SequentialIds,
+    tool: EchoTool,
+    models: ScriptedModels,
+    database_url: str,
+    at: int,
+    reached: bool,
+) -> None:
+    models.model = Looker()
+    talk = await api.talk(tools=[CODE])
+    run = (await talk.run())["id"]
+    dying = DyingDatabase(database_url, clock=clock, ids=ids, at=at, reached=reached)
+    async with doomed(dying, models, {tool.name: tool}):
+        await dying.lost.wait()
+    await dying.close()
+    text = await recovered(talk, run, server, clock)
+    assert names(text)[-2:] == ["thread.run.completed", "done"]
+    assert await talk.said() == ["Hi", "Let me see.", "The answer."]
+    assert len(tool.calls) <= (2 if reached else 3)
+    await assert_nothing_is_open(talk, run, text)
+
+
+async def assert_nothing_is_open(talk: Talk, run: str, text: str) -> None:
+    """Each message is that of one completed step, and the stream is what is stored."""
+    steps = await talk.steps(run)
+    assert {step["status"] for step in steps} <= {"completed", "failed"}
+    written = {
+        step["step_details"]["message_creation"]["message_id"]
+        for step in steps
+        if step["type"] == "message_creation" and step["status"] == "completed"
+    }
+    streamed: dict[str, str] = {}
+    for event in parsed_all(text):
+        if event.name == "thread.message.delta":
+            piece = event.json["delta"]["content"][0]["text"]["value"]
+            streamed[event.json["id"]] = streamed.get(event.json["id"], "") + piece
+    for message in (await talk.messages())[1:]:
+        assert message["id"] in written
+        assert message["content"][0]["text"]["value"] == streamed[message["id"]]
+
+
+async def test_a_half_written_answer_is_withdrawn(
+    api: Api, server: Running, clock: FrozenClock, model: ScriptedModel, models: ScriptedModels
+) -> None:
+    model.plays("Hel", asyncio.Event())
+    model.says("Hello")
+    talk = await api.talk()
+    async with talk.streamed() as stream:
+        async with doomed(server.database, models, {}, feed=server.context.feed):
+            run = (await stream.until("thread.run.created")).json["id"]
+            lost = (await stream.until("thread.message.delta")).json["id"]
+            await until_stored(server.database, run, "thread.message.delta")
+        text = await recovered(talk, run, server, clock)
+    assert "thread.message.incomplete" in names(text)
+    assert await talk.said() == ["Hi", "Hello"]
+    assert (await api.call("GET", f"{talk.path}/messages/{lost}")).status_code == 404
+    failed, done = await talk.steps(run)
+    assert (failed["status"], done["status"]) == ("failed", "completed")
+    assert failed["last_error"]["code"] == "server_error"
+    assert (await api.get(talk.run_path(run)))["last_error"] is None
+
+
+async def test_calls_of_the_client_are_asked_for_once(
+    api: Api,
+    server: Running,
+    clock: FrozenClock,
+    model: ScriptedModel,
+    models: ScriptedModels,
+    tool: EchoTool,
+) -> None:
+    model.calls(("weather", "{}"), ("code_interpreter", "1"))
+    tool.then(asyncio.Event())
+    talk = await api.talk(tools=[CODE, FUNCTION])
+    async with talk.streamed() as stream:
+        async with doomed(server.database, models, {tool.name: tool}, feed=server.context.feed):
+            run = (await stream.until("thread.run.created")).json["id"]
+            await stream.until("thread.run.step.delta", 3)
+            await tool.called.wait()
+        text = await recovered(talk, run, server, clock)
+    assert names(text)[-2:] == ["thread.run.requires_action", "done"]
+    assert len(model.requests) == 1
+    assert [call.arguments for call in tool.calls] == ["1", "1"]
+
+
+async def test_a_cancelled_run_of_a_lost_worker_is_closed(
+    api: Api, server: Running, clock: FrozenClock, model: ScriptedModel, models: ScriptedModels
+) -> None:
+    model.plays("Hel", asyncio.Event())
+    talk = await api.talk()
+    async with talk.streamed() as stream:
+        async with doomed(server.database, models, {}, feed=server.context.feed):
+            run = (await stream.until("thread.run.created")).json["id"]
+            await until_stored(server.database, run, "thread.message.delta")
+        await talk.cancel(run)
+        text = await recovered(talk, run, server, clock)
+    assert names(text)[-5:] == [
+        "thread.run.cancelling",
+        "thread.message.incomplete",
+        "thread.run.step.cancelled",
+        "thread.run.cancelled",
+        "done",
+    ]
+    assert len(model.requests) == 1
+
+
+async def test_a_run_whose_worker_was_lost_too_long_expires(
+    api: Api, server: Running, clock: FrozenClock, model: ScriptedModel, models: ScriptedModels
+) -> None:
+    model.plays("Hel", asyncio.Event())
+    talk = await api.talk()
+    async with talk.streamed() as stream:
+        async with doomed(server.database, models, {}, feed=server.context.feed):
+            run = (await stream.until("thread.run.created")).json["id"]
+            await until_stored(server.database, run, "thread.message.delta")
+        clock.advance(600)
+        text = await recovered(talk, run, server, clock)
+    assert names(text)[-2:] == ["thread.run.expired", "done"]
