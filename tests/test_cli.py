@@ -238,3 +238,18 @@ def test_a_worker_beside_the_server_drives_runs(directory: Path) -> None:
         streamed = server.post("/threads/runs", "sk-headless", body)
         assert streamed.text.endswith("event: done\ndata: [DONE]\n\n")
         assert "event: thread.run.completed\n" in streamed.text
+
+
+def test_a_fault_is_logged_without_what_it_was_about(directory: Path) -> None:
+    with started(directory, **HEADLESS) as server:
+        with sqlite3.connect(directory / ".threadloom" / "threadloom.db") as connection:
+            connection.execute("ALTER TABLE messages RENAME TO elsewhere")
+        connection.close()
+        body = {"messages": [{"role": "user", "content": "a private text"}]}
+        broken = server.post("/threads", "sk-headless", body)
+    assert broken.status_code == 500
+    assert broken.json()["error"]["type"] == "server_error"
+    assert broken.headers["x-request-id"] in broken.json()["error"]["message"]
+    assert broken.headers["x-request-id"] in server.output
+    assert "private text" not in server.output + broken.text
+    assert "sk-headless" not in server.output

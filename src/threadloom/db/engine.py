@@ -33,6 +33,7 @@ def create_engine(url: str) -> Engine:
         json_serializer=dumps,
         json_deserializer=loads,
         connect_args=arguments,
+        hide_parameters=True,  # they are messages, and errors are logged
     )
     if sqlite:
         event.listen(engine, "connect", prepare_sqlite)
