@@ -1,7 +1,6 @@
 """Settings: who wins, how durations are written, what is refused."""
 
 import os
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ from threadloom.errors import StartError
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory, and no variable of ours."""
     for name in [name for name in os.environ if name.upper().startswith("THREADLOOM_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 def load(**flags: Any) -> Settings:

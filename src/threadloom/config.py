@@ -246,7 +246,7 @@ def load_settings(
             init_settings: PydanticBaseSettingsSource,
             env_settings: PydanticBaseSettingsSource,
             dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             # A `.env` file is shared with other programs: their names are not ours to refuse.
             ours = {k: v for k, v in dotenv_settings().items() if k in cls.model_fields}

@@ -23,7 +23,10 @@ PROVIDERS: list[Json] = [
 @pytest.fixture
 async def hub(database_url: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """A server in front of a provider with two models and an alias."""
-    settings: Json = {"providers": PROVIDERS, "aliases": {"gpt-4o": "org/model:7b", "gpt-*": "plain"}}
+    settings: Json = {
+        "providers": PROVIDERS,
+        "aliases": {"gpt-4o": "org/model:7b", "gpt-*": "plain"},
+    }
     read = Settings.model_validate(settings)
     async with (
         build_models(read, RandomIds()) as models,
