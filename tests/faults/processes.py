@@ -112,11 +112,6 @@ class Process:
         self._popen = None
         return code
 
-    def resident(self) -> int:
-        """Bytes of memory that it has in use."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
 
 class Server(Process):
     """`threadloom serve` on a port that stays the same when it is started again."""

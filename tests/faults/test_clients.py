@@ -5,8 +5,8 @@ import socket
 
 from tests.faults.client import Client, Started, check_told_once
 from tests.faults.processes import KEY, Fleet, Server, until
+from threadloom.events import MAX_BACKLOG, Event, Subscription
 
-MEGABYTE = 1 << 20
 WORDS = " ".join(f"word{number}" for number in range(40))
 
 
@@ -24,29 +24,12 @@ async def test_a_run_goes_on_when_its_client_leaves(fleet: Fleet) -> None:
         await check_told_once(client, run, WORDS)
 
 
-async def test_stuck_readers_cost_little_memory(on_sqlite: Fleet) -> None:
-    server = on_sqlite.serve()
-    await server.ready()
-    async with Client(server) as client:
-        await fill(client, server, stuck=False)
-        before = server.resident()
-        readers = await fill(client, server, stuck=True)
-        grown = server.resident() - before
-        for reader in readers:
-            reader.close()
-    assert grown < 6 * MEGABYTE, f"{grown / MEGABYTE:.1f} MiB"
-
-
-async def fill(client: Client, server: Server, *, stuck: bool) -> list[socket.socket]:
-    """Three runs of 40,000 tokens, each followed by a reader that takes nothing.
-
-    Their streams have 10 MB each: more than the kernel keeps for a reader.
-    """
-    runs = [await client.begin("[[delay:1]][[tokens:40000]]") for _ in range(3)]
-    readers = [stuck_reader(server, run) for run in runs] if stuck else []
-    for run in runs:
-        await client.reaches(run, "completed", within=40)
-    return readers
+async def test_a_stuck_reader_has_a_bounded_backlog() -> None:
+    """Memory shows it too late: kernel and allocator hide the first 10 MB. So the backlog itself is measured."""
+    reader = Subscription()
+    for number in range(1, 5 * MAX_BACKLOG):
+        reader.push([Event(1, number, "thread.message.delta", "{}")])
+    assert len(await reader.next_after((1, 0))) == MAX_BACKLOG
 
 
 def stuck_reader(server: Server, run: Started) -> socket.socket:
@@ -69,12 +52,12 @@ async def test_a_stuck_reader_does_not_hold_up_the_others(on_sqlite: Fleet) -> N
     server = on_sqlite.serve()
     await server.ready()
     async with Client(server) as client:
-        run = await client.begin("[[delay:1]][[tokens:10000]]")
+        run = await client.begin("[[delay:1]][[tokens:40000]]")
         reader = stuck_reader(server, run)
         async with client.following(run) as stream:
             await stream.end(within=40)
             assert stream.done
-            assert stream.names.count("thread.message.delta") == 10_000
+            assert stream.names.count("thread.message.delta") == 40_000
         slowest = max([await asked(server) for _ in range(20)])
         reader.close()
     assert slowest < 0.25

@@ -10,7 +10,7 @@ from tests.faults.processes import Fleet, until
 from threadloom.testing.upstream import Upstream
 
 WORDS = " ".join(f"word{number}" for number in range(60))
-SLOWLY = f"[[rate:40]][[text:{WORDS}]]"
+SLOWLY = f"[[rate:20]][[text:{WORDS}]]"
 AT_ONCE = 1.5
 """Seconds in which streams end when their server is told to go."""
 GONE = 5.0
@@ -46,16 +46,17 @@ async def test_a_worker_hands_its_runs_over(
     on_postgres: Fleet, upstream: Upstream, run_count: int
 ) -> None:
     api = on_postgres.serve(with_worker=False)
-    a = on_postgres.worker("a", LONG_LEASE)
-    await asyncio.gather(api.ready(), a.ready())
+    a, b = (on_postgres.worker(name, LONG_LEASE) for name in "ab")
+    await asyncio.gather(*(process.ready() for process in (api, a, b)))
+    b.pause()
     async with Client(api) as client:
         texts = [f"{SLOWLY} number {number}" for number in range(run_count)]
-        runs = [await client.begin(text) for text in texts]
+        await client.assistant()
+        runs = await asyncio.gather(*map(client.begin, texts))
         async with client.following(runs[0]) as stream:
             await stream.deltas(5)
             await until(lambda: len(upstream.calls) == run_count, "all runs have begun")
-            b = on_postgres.worker("b", LONG_LEASE)
-            await b.ready()
+            b.resume()
             a.terminate()
             await until(lambda: upstream.calls.total() == 2 * run_count, "B goes on", within=GONE)
             assert await a.ended(within=GONE) == 0
