@@ -3,8 +3,6 @@
 import asyncio
 import time
 
-import pytest
-
 from tests.faults.client import Client, check_story, check_told_once
 from tests.faults.processes import Fleet, until
 from threadloom.testing.upstream import Upstream
@@ -41,10 +39,8 @@ async def test_streams_end_when_the_api_is_told_to_go(on_postgres: Fleet) -> Non
         await check_story(client, run, [*first.events, *rest.events])
 
 
-@pytest.mark.parametrize("run_count", [1, 12])
-async def test_a_worker_hands_its_runs_over(
-    on_postgres: Fleet, upstream: Upstream, run_count: int
-) -> None:
+async def test_a_worker_hands_its_runs_over(on_postgres: Fleet, upstream: Upstream) -> None:
+    run_count = 12
     api = on_postgres.serve(with_worker=False)
     a, b = (on_postgres.worker(name, LONG_LEASE) for name in "ab")
     await asyncio.gather(*(process.ready() for process in (api, a, b)))
