@@ -1,15 +1,25 @@
 """What clients may do to a run in each of its states, how runs end, and what they cost."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from tests.runs.driver import CODE, FUNCTION, Api, Json, Talk, answers, text_of
 from tests.support.server import Running
 from threadloom.db.rows import RunRow
-from threadloom.llm.chat import FailureCode, Finished, RefusalDelta, ToolCallOpened, Usage
+from threadloom.llm.chat import (
+    ChatEvent,
+    ChatRequest,
+    FailureCode,
+    Finished,
+    RefusalDelta,
+    TextDelta,
+    ToolCallOpened,
+    Usage,
+)
 from threadloom.runs.states import IllegalTransition, transition
-from threadloom.testing import EchoTool, FrozenClock, ScriptedModel
+from threadloom.testing import EchoTool, FrozenClock, ScriptedModel, ScriptedModels
 
 
 def usage(prompt: int, completion: int, cached: int = 0, reasoning: int = 0) -> Json:
@@ -286,6 +296,21 @@ async def test_a_model_that_breaks_its_promise_fails_the_run(
         "code": "server_error",
         "message": "Sorry, something went wrong.",
     }
+
+
+class Unfinished(ScriptedModel):
+    """Stops in the middle without an error."""
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
+        yield TextDelta("Hel")
+
+
+async def test_a_model_that_stops_without_an_end_fails_the_run(
+    api: Api, models: ScriptedModels
+) -> None:
+    models.model = Unfinished()
+    talk = await api.talk()
+    assert (await talk.ask())["last_error"]["message"] == "Sorry, something went wrong."
 
 
 async def test_a_model_that_calls_tools_without_end_is_stopped(

@@ -113,6 +113,16 @@ async def test_a_built_in_tool_runs_within_the_stream(
     assert_transcript("built_in", await talk.transcript())
 
 
+async def test_a_built_in_tool_that_gives_nothing_adds_nothing(
+    api: Api, model: ScriptedModel, tool: EchoTool
+) -> None:
+    model.calls(("code_interpreter", "pass"))
+    model.says("Done")
+    tool.then("")
+    talk = await api.talk(tools=[CODE])
+    assert names(await talk.transcript()).count("thread.run.step.delta") == 1
+
+
 async def test_built_in_calls_run_before_the_client_is_asked_for_the_rest(
     api: Api, model: ScriptedModel, tool: EchoTool
 ) -> None:

@@ -29,7 +29,6 @@ from threadloom.types.messages import (
     Content,
     ImageFileContent,
     ImageUrlContent,
-    RefusalContent,
     TextContent,
 )
 from threadloom.types.run_steps import MessageCreationDetails
@@ -236,7 +235,7 @@ def part_of(part: Content) -> Part:
             return ImagePart(part.image_url.url, part.image_url.detail)
         case ImageFileContent():
             return TextPart(f"[image {part.image_file.file_id}]")
-        case RefusalContent():
+        case _:
             return TextPart(part.refusal)
 
 
@@ -252,7 +251,7 @@ def text_of(message: ChatMessage) -> str:
             return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
         case AssistantMessage():
             return message.text + "".join(call.name + call.arguments for call in message.tool_calls)
-        case SystemMessage() | ToolMessage():
+        case _:
             return message.text
 
 

@@ -13,7 +13,6 @@ from threadloom.llm.chat import (
     RefusalDelta,
     TextDelta,
     ToolCall,
-    ToolCallDelta,
     ToolCallOpened,
     Usage,
 )
@@ -68,11 +67,11 @@ class TurnWriter:
                     await self._write_text("refusal", text)
                 case ToolCallOpened():
                     await self._open_call(event)
-                case ToolCallDelta(index, arguments):
-                    self._write_arguments(index, arguments)
                 case Finished(reason, usage):
                     self._show_calls()
                     return Turn(self._content(), self._finished_calls(), reason, usage)
+                case _:
+                    self._write_arguments(event.index, event.arguments)
         raise AssertionError("a model's stream ends with Finished")
 
     def _content(self) -> list[Content]:

@@ -44,6 +44,8 @@ class EchoTool:
         if isinstance(outcome, asyncio.Event):
             await outcome.wait()
             outcome = call.arguments
+        if not outcome:
+            return ToolResult(shown(call, []), outcome)
         logs = {"type": "logs", "logs": outcome}
         delta = {"type": self.name, self.name: {"outputs": [{"index": 0} | logs]}}
         return ToolResult(shown(call, [logs]), outcome, delta)
