@@ -70,7 +70,7 @@ def test_migrations_can_be_undone_and_done_again(engine: Engine) -> None:
 def test_migrations_lead_to_the_schema_of_the_rows(engine: Engine) -> None:
     upgrade(engine)
     with connect(engine) as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        context = MigrationContext.configure(connection)
         assert compare_metadata(context, Row.metadata) == []
 
 
