@@ -1,9 +1,10 @@
 # The project's commands. `make install` needs Python 3.11+ and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := src tests benchmarks migrations tools
+SOURCES := src tests benchmarks migrations tools examples
 
-.PHONY: install install-dev serve check lint format test bench lock clean
+# The SDK releases that the scenarios run with need Node and npm, which Debian has.
+.PHONY: install install-dev install-compat serve check lint format test coverage bench transcripts lock clean
 
 install: .venv/installed
 
@@ -18,6 +19,9 @@ install-dev: .venv/installed-dev
 .venv/installed-dev: .venv/installed requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
 	@touch $@
+
+install-compat: install-dev
+	$(BIN)/python -m tests.compat.install
 
 serve: install
 	$(BIN)/threadloom serve
@@ -34,16 +38,24 @@ format: install-dev
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-test: install-dev
+test: install-compat
 	$(BIN)/pytest
+
+# What must not have an untested branch: the run machine, the event log, the queue, the database.
+coverage: install-dev
+	$(BIN)/pytest --cov --cov-report=term-missing --cov-fail-under=100 tests/runs tests/db tests/api tests/test_events.py tests/test_leases.py tests/test_worker.py
 
 bench: install-dev
 	$(BIN)/python -m benchmarks
+
+transcripts: install-compat
+	$(BIN)/python -m tools.transcripts
 
 # Both locks are compiled together so that they never disagree.
 lock:
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock pyproject.toml requirements-build.in
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 --extra local --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(BIN)/python -m tests.compat.install lock
 
 clean:
 	rm -rf .venv .threadloom

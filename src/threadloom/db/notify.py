@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import select
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -46,12 +48,15 @@ class Notifications:
         self._signal = signal
         self._loop = asyncio.get_running_loop()
         self._closed = threading.Event()
+        self._interrupt, self._interrupted = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="db-listen", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._closed.set()
+        self._interrupt.close()  # its other end is readable from now on, which ends the wait
         self._thread.join()
+        self._interrupted.close()
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -66,7 +71,8 @@ class Notifications:
         with psycopg.connect(self._dsn, autocommit=True, connect_timeout=10) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             while not self._closed.is_set():
-                for notification in connection.notifies(timeout=0.5, stop_after=1):
+                select.select([connection, self._interrupted], [], [])
+                for notification in connection.notifies(timeout=0):
                     self._pass_on(notification.payload)
 
     def _pass_on(self, payload: str) -> None:

@@ -3,7 +3,7 @@
 The shapes follow Chat Completions, because that is what nearly every provider speaks; the names of the events are ours.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -179,7 +179,7 @@ class ModelError(Exception):
 class ChatModel(Protocol):
     """Continues conversations."""
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         """Yield the turn as it is generated, `Finished` last. Raises ModelError."""
         ...
 

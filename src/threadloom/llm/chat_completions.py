@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -101,7 +101,7 @@ class ChatCompletions:
         self._url = httpx2.URL(endpoint.base_url.rstrip("/") + "/chat/completions")
         self._headers = endpoint.headers()
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         content = orjson.dumps(
             request_body(request, self._dialect)
             | {"stream": True, "stream_options": {"include_usage": True}}

@@ -6,7 +6,7 @@ their rules to `RULES`.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ class EmbeddedModel:
         self._ids = ids
         self._rules = RULES if rules is None else rules
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         conversation = read(request)
         replies = (rule(conversation) for rule in self._rules)
         reply = next((found for found in replies if found is not None), introduce(conversation))

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,7 +53,7 @@ class LocalModel:
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="local-model")
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         body = request_body(request, COMPATIBLE)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         generation = Generation(asyncio.get_running_loop())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from threadloom.ids import Ids
 from threadloom.llm.chat import (
@@ -80,7 +80,7 @@ class ScriptedModel:
         """Scripted turns that nobody has asked for."""
         return len(self._turns)
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         self.requests.append(request)
         if not self._turns:
             raise ScriptExhausted(f"Call {len(self.requests)} of the model was not scripted.")
