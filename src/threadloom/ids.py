@@ -19,4 +19,9 @@ class RandomIds:
     """Ids nobody can guess: 24 characters hold 142 bits."""
 
     def new(self, prefix: Prefix) -> str:
-        return prefix + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+        number = secrets.randbelow(len(ALPHABET) ** LENGTH)
+        characters: list[str] = []
+        for _ in range(LENGTH):
+            number, place = divmod(number, len(ALPHABET))
+            characters.append(ALPHABET[place])
+        return prefix + "".join(characters)

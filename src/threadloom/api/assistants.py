@@ -32,7 +32,7 @@ async def list_assistants(query: Listing, db: Db) -> Page[Assistant]:
 
 @router.get("/{assistant_id}")
 async def retrieve_assistant(assistant_id: AssistantId, db: Db) -> Assistant:
-    return Assistant.model_validate(await db.read(ProjectTx.get, AssistantRow, assistant_id))
+    return Assistant.model_validate(await db.read(ProjectTx.show, AssistantRow, assistant_id))
 
 
 @router.post("/{assistant_id}")

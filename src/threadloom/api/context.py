@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from threadloom.api.keys import Keys
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
-from threadloom.db.tx import Order, OwnedRow, PageQuery, Rows
+from threadloom.db.tx import Order, PageQuery, Rows
 from threadloom.errors import InvalidRequest
 from threadloom.events import Feed
 from threadloom.llm.chat import Models
@@ -94,7 +94,7 @@ RunId = Annotated[str, AfterValidator(begins_with("run", "run_id"))]
 StepId = Annotated[str, AfterValidator(begins_with("step", "step_id"))]
 
 
-def page_of(kind: type[SentObject], rows: Rows[OwnedRow]) -> Page[SentObject]:
+def page_of(kind: type[SentObject], rows: Rows) -> Page[SentObject]:
     """A page of rows as it is sent."""
     data = [kind.model_validate(row) for row in rows.rows]
     return Page[SentObject].model_construct(

@@ -34,7 +34,9 @@ async def list_messages(
 
 @router.get("/{message_id}")
 async def retrieve_message(thread_id: ThreadId, message_id: MessageId, db: Db) -> Message:
-    return Message.model_validate(await db.read(get, thread_id, message_id))
+    return Message.model_validate(
+        await db.read(ProjectTx.show, MessageRow, message_id, thread_id=thread_id)
+    )
 
 
 @router.post("/{message_id}")
@@ -57,7 +59,7 @@ def create(tx: ProjectTx, thread_id: str, body: MessageCreate) -> MessageRow:
     return add_message(tx, thread, body)
 
 
-def page(tx: ProjectTx, thread_id: str, query: PageQuery, run_id: str | None) -> Rows[MessageRow]:
+def page(tx: ProjectTx, thread_id: str, query: PageQuery, run_id: str | None) -> Rows:
     conditions: list[ColumnElement[bool]] = [MessageRow.run_id == run_id] if run_id else []
     rows = tx.page(MessageRow, query, *conditions, thread_id=thread_id)
     if not rows.rows:
@@ -65,16 +67,16 @@ def page(tx: ProjectTx, thread_id: str, query: PageQuery, run_id: str | None) ->
     return rows
 
 
-def get(tx: ProjectTx, thread_id: str, message_id: str, *, lock: bool = False) -> MessageRow:
-    """A message of this thread. Raises NotFound."""
-    message = tx.get(MessageRow, message_id, lock=lock)
+def held(tx: ProjectTx, thread_id: str, message_id: str) -> MessageRow:
+    """A message of this thread, locked. Raises NotFound."""
+    message = tx.get(MessageRow, message_id, lock=True)
     if message.thread_id != thread_id:
         raise tx.missing(MessageRow, message_id)
     return message
 
 
 def modify(tx: ProjectTx, thread_id: str, message_id: str, body: MessageModify) -> MessageRow:
-    message = get(tx, thread_id, message_id, lock=True)
+    message = held(tx, thread_id, message_id)
     if body.metadata is not None:
         message.metadata_ = body.metadata
     return message
@@ -82,7 +84,7 @@ def modify(tx: ProjectTx, thread_id: str, message_id: str, body: MessageModify) 
 
 def delete(tx: ProjectTx, thread_id: str, message_id: str) -> None:
     """Forget a message; refused while a run writes it, whose stream has to close it."""
-    message = get(tx, thread_id, message_id, lock=True)
+    message = held(tx, thread_id, message_id)
     if message.status == "in_progress":
         raise InvalidRequest(f"Can't delete {message_id} while run {message.run_id} writes it.")
     tx.delete(message)

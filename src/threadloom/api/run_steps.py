@@ -4,9 +4,8 @@ from fastapi import APIRouter, Depends
 
 from threadloom.api.context import Db, Listing, RunId, StepId, ThreadId, beta_header, page_of
 from threadloom.api.runs import Include
-from threadloom.db.rows import RunStepRow
-from threadloom.db.tx import PageQuery, ProjectTx, Rows
-from threadloom.runs.actions import get_run
+from threadloom.db.rows import RunRow, RunStepRow
+from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
 from threadloom.types.run_steps import RunStep
 from threadloom.types.shared import Page
 
@@ -26,18 +25,15 @@ async def list_run_steps(
 
 @router.get("/{step_id}")
 async def retrieve_run_step(thread_id: ThreadId, run_id: RunId, step_id: StepId, db: Db) -> RunStep:
-    return RunStep.model_validate(await db.read(get, thread_id, run_id, step_id))
+    return RunStep.model_validate(await db.read(show, thread_id, run_id, step_id))
 
 
-def page(tx: ProjectTx, thread_id: str, run_id: str, query: PageQuery) -> Rows[RunStepRow]:
-    get_run(tx, thread_id, run_id)
+def page(tx: ProjectTx, thread_id: str, run_id: str, query: PageQuery) -> Rows:
+    tx.show(RunRow, run_id, thread_id=thread_id)
     return tx.page(RunStepRow, query, run_id=run_id)
 
 
-def get(tx: ProjectTx, thread_id: str, run_id: str, step_id: str) -> RunStepRow:
+def show(tx: ProjectTx, thread_id: str, run_id: str, step_id: str) -> Shown:
     """A step of this run. Raises NotFound."""
-    get_run(tx, thread_id, run_id)
-    step = tx.get(RunStepRow, step_id)
-    if step.run_id != run_id:
-        raise tx.missing(RunStepRow, step_id)
-    return step
+    tx.show(RunRow, run_id, thread_id=thread_id)
+    return tx.show(RunStepRow, step_id, run_id=run_id)

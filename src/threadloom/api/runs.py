@@ -11,7 +11,7 @@ from threadloom.api.streams import cursor_of, stream_run
 from threadloom.db.rows import RunRow, ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
 from threadloom.runs import actions
-from threadloom.runs.actions import get_run
+from threadloom.runs.actions import locked_run
 from threadloom.types.runs import (
     Run,
     RunCreate,
@@ -70,7 +70,7 @@ async def list_runs(thread_id: ThreadId, query: Listing, db: Db) -> Page[Run]:
 async def retrieve_run(
     thread_id: ThreadId, run_id: RunId, db: Db, server: Server, response: Response
 ) -> Run:
-    run = Run.model_validate(await db.read(get_run, thread_id, run_id))
+    run = Run.model_validate(await db.read(ProjectTx.show, RunRow, run_id, thread_id=thread_id))
     if run.status in SOON:
         poll_after = server.settings.server.poll_after
         response.headers["openai-poll-after-ms"] = str(round(poll_after * 1000))
@@ -113,7 +113,7 @@ async def follow_run(
 ) -> Response:
     """A run's events from its beginning, or from where a client stopped. Not part of OpenAI's API."""
     cursor = cursor_of(after or last_event_id)
-    await db.read(get_run, thread_id, run_id)
+    await db.read(ProjectTx.show, RunRow, run_id, thread_id=thread_id)
     return stream_run(server.feed, run_id, cursor)
 
 
@@ -126,7 +126,7 @@ async def list_all_runs(
     return page_of(Run, await db.read(ProjectTx.page, RunRow, query, *conditions))
 
 
-def page_of_thread(tx: ProjectTx, thread_id: str, query: PageQuery) -> Rows[RunRow]:
+def page_of_thread(tx: ProjectTx, thread_id: str, query: PageQuery) -> Rows:
     rows = tx.page(RunRow, query, thread_id=thread_id)
     if not rows.rows:
         tx.get(ThreadRow, thread_id)
@@ -134,7 +134,7 @@ def page_of_thread(tx: ProjectTx, thread_id: str, query: PageQuery) -> Rows[RunR
 
 
 def modify(tx: ProjectTx, thread_id: str, run_id: str, body: RunModify) -> RunRow:
-    run = get_run(tx, thread_id, run_id, lock=True)
+    run = locked_run(tx, thread_id, run_id)
     if body.metadata is not None:
         run.metadata_ = body.metadata
     return run

@@ -36,7 +36,7 @@ async def list_threads(query: Listing, request: Request, db: Db) -> Page[Thread]
 
 @router.get("/{thread_id}")
 async def retrieve_thread(thread_id: ThreadId, db: Db) -> Thread:
-    return Thread.model_validate(await db.read(ProjectTx.get, ThreadRow, thread_id))
+    return Thread.model_validate(await db.read(ProjectTx.show, ThreadRow, thread_id))
 
 
 @router.post("/{thread_id}")

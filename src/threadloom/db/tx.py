@@ -3,12 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
-from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, select
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    ColumnElement,
+    Select,
+    bindparam,
+    inspect,
+    select,
+    type_coerce,
+)
 from sqlalchemy.orm import Session
 
 from threadloom.clock import Clock
+from threadloom.db.columns import Json
 from threadloom.db.rows import Owned, TombstoneRow
 from threadloom.errors import InvalidRequest, NotFound
 from threadloom.ids import Ids
@@ -50,11 +60,18 @@ class PageQuery:
     before: str | None = None
 
 
+class Shown(Protocol):
+    """A row that is only read to be sent: its attributes, with JSON as it stands, unknown to the session."""
+
+    @property
+    def id(self) -> str: ...
+
+
 @dataclass
-class Rows(Generic[OwnedRow]):
+class Rows:
     """One page of rows."""
 
-    rows: Sequence[OwnedRow]
+    rows: Sequence[Shown]
     has_more: bool
 
 
@@ -73,25 +90,36 @@ class ProjectTx(Tx):
             raise self.missing(kind, object_id)
         return row
 
+    def show(self, kind: type[Owned], object_id: str, **parent: str) -> Shown:
+        """The row with this id (and this `thread_id=…`), to be sent. Raises NotFound."""
+        row = self.session.execute(
+            shown_by_id(kind, tuple(parent)),
+            {"object_id": object_id, "project_id": self.project_id} | parent,
+        ).one_or_none()
+        if row is None:
+            raise self.missing(kind, object_id)
+        return cast(Shown, row)  # a Row has its columns as attributes
+
     def missing(self, kind: type[Owned], object_id: str) -> NotFound:
         return NotFound(f"No {kind.noun} found with id '{object_id}'.")
 
     def page(
         self,
-        kind: type[OwnedRow],
+        kind: type[Owned],
         query: PageQuery,
         *conditions: ColumnElement[bool],
         **parent: str,
-    ) -> Rows[OwnedRow]:
+    ) -> Rows:
         """The page of rows whose parent is given as `thread_id=…` or `run_id=…`, if any."""
         cursors = self._cursors(kind, query)
-        statement = page_statement(
-            kind, query.order, tuple(sorted(cursors)), tuple(sorted(parent))
-        ).where(*conditions)
-        rows = self.session.scalars(
+        statement = page_statement(kind, query.order, tuple(sorted(cursors)), tuple(sorted(parent)))
+        if conditions:
+            statement = statement.where(*conditions)
+        found = self.session.execute(
             statement,
             {"project_id": self.project_id, "limit": query.limit + 1} | cursors | parent,
         ).all()
+        rows = cast(Sequence[Shown], found)  # a Row has its columns as attributes
         page = rows[: query.limit]
         # A page that ends just before a cursor keeps the rows nearest to it.
         return Rows(page[::-1] if "before" in cursors else page, len(rows) > query.limit)
@@ -131,12 +159,35 @@ def by_id(kind: type[OwnedRow], lock: bool) -> Select[OwnedRow]:
 
 
 @cache
+def shown_columns(kind: type[Owned]) -> tuple[ColumnElement[Any], ...]:
+    """All columns under their attributes' names. JSON is not typed here: what is sent is typed once, by its own type."""
+    columns = {
+        attribute.key: getattr(kind, attribute.key) for attribute in inspect(kind).column_attrs
+    }
+    return tuple(
+        type_coerce(column, JSON(none_as_null=True)).label(name)
+        if isinstance(column.type, Json)
+        else column.label(name)
+        for name, column in columns.items()
+    )
+
+
+@cache
+def shown_by_id(kind: type[Owned], parent: tuple[str, ...]) -> Select[Any]:
+    return select(*shown_columns(kind)).where(
+        kind.id == bindparam("object_id"),
+        kind.project_id == bindparam("project_id"),
+        *(getattr(kind, name) == bindparam(name) for name in parent),
+    )
+
+
+@cache
 def page_statement(
-    kind: type[OwnedRow], order: Order, cursors: tuple[str, ...], parent: tuple[str, ...]
-) -> Select[OwnedRow]:
+    kind: type[Owned], order: Order, cursors: tuple[str, ...], parent: tuple[str, ...]
+) -> Select[Any]:
     newest_first = (order == "desc") != ("before" in cursors)
     statement = (
-        select(kind)
+        select(*shown_columns(kind))
         .where(kind.project_id == bindparam("project_id"))
         .where(*(getattr(kind, name) == bindparam(name) for name in parent))
         .order_by(kind.seq.desc() if newest_first else kind.seq.asc())

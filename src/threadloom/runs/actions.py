@@ -122,18 +122,17 @@ def refuse_nothing_to_say(tx: ProjectTx, run: RunRow) -> None:
         )
 
 
-def get_run(tx: ProjectTx, thread_id: str, run_id: str, *, lock: bool = False) -> RunRow:
-    """A run of this thread. Raises NotFound."""
-    run = tx.get(RunRow, run_id, lock=lock)
+def locked_run(tx: ProjectTx, thread_id: str, run_id: str) -> RunRow:
+    """A run of this thread, locked. Raises NotFound."""
+    run = tx.get(RunRow, run_id, lock=True)
     if run.thread_id != thread_id:
-        tx.get(ThreadRow, thread_id)
         raise tx.missing(RunRow, run_id)
     return run
 
 
 def cancel_run(tx: ProjectTx, thread_id: str, run_id: str) -> Run:
     """Ask for a run's end. A worker closes it: the one that has it, or any when nobody does."""
-    run = get_run(tx, thread_id, run_id, lock=True)
+    run = locked_run(tx, thread_id, run_id)
     if run.status not in CANCELLABLE:
         raise InvalidRequest(f"Cannot cancel run with status '{run.status}'.")
     held = run.status == "in_progress"
@@ -150,7 +149,7 @@ def submit_tool_outputs(
     tx: ProjectTx, thread_id: str, run_id: str, body: SubmitToolOutputs
 ) -> tuple[Run, Cursor]:
     """Take the outputs of all pending calls and queue the run again; the cursor is where its stream begins."""
-    run = get_run(tx, thread_id, run_id, lock=True)
+    run = locked_run(tx, thread_id, run_id)
     expired = run.expires_at is not None and tx.clock.now() >= run.expires_at
     status = "expired" if expired else run.status
     if status != "requires_action":
