@@ -17,7 +17,7 @@ from threadloom.db.tx import Tx
 from threadloom.events import EventWriter, Feed, RunLog, RunTx
 from threadloom.leases import Claim, LeaseLost, claim, next_due, renew
 from threadloom.llm.chat import Models
-from threadloom.runs import journal
+from threadloom.runs import lifecycle
 from threadloom.runs.actions import CONTROL, QUEUE
 from threadloom.runs.engine import Cancelling, Engine, Execution, take_up
 from threadloom.runs.tools import BuiltInTools
@@ -224,11 +224,11 @@ class Worker:
 def stop(tx: RunTx, reason: AbortReason) -> None:
     """Close the run for the reason it was stopped for, or as its client asked meanwhile."""
     if tx.run.status == "cancelling":
-        journal.cancel_run(tx)
+        lifecycle.cancel_run(tx)
     elif reason is AbortReason.EXPIRED:
-        journal.expire_run(tx)
+        lifecycle.expire_run(tx)
     elif reason is AbortReason.BROKEN:
-        journal.fail_run(tx, "server_error", "Sorry, something went wrong.")
+        lifecycle.fail_run(tx, "server_error", "Sorry, something went wrong.")
     elif reason is AbortReason.SHUTDOWN:
         tx.run.epoch += 1  # a renewal that is under way shall not take it back
         tx.run.due_at = tx.clock.now()

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, cast, get_args
 
-import orjson
 import pytest
 from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import core_schema
 
-from threadloom.api.validation import check_id, explain, read_json
+from threadloom.api.validation import explain
 from threadloom.errors import InvalidRequest
 from threadloom.types.assistants import AssistantCreate
 from threadloom.types.messages import MessageCreate
@@ -629,63 +628,3 @@ def test_anything_at_all_is_refused_with_a_known_code_and_a_real_path(
     keys = {*model.model_fields, *sent}
     assert error.code in CODES
     assert error.param is None or any(error.param.startswith(key) for key in keys)
-
-
-def test_an_id_of_another_kind_is_refused() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        check_id("undefined", param="thread_id", prefix="thread")
-    error = caught.value
-    assert (error.code, error.param) == ("invalid_value", "thread_id")
-    assert error.message == (
-        "Invalid 'thread_id': 'undefined'. Expected an ID that begins with 'thread'."
-    )
-
-
-def test_an_id_of_the_right_kind_is_let_through() -> None:
-    check_id("thread_123", param="thread_id", prefix="thread")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b'"\\ud800"', b"\xff", b"NaN", b"[Infinity]", b"1" * 5000, b'"\0"', b"{'a': 1}"],
-)
-def test_what_is_not_json_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="We could not parse the JSON body") as caught:
-        read_json(body)
-    assert (caught.value.code, caught.value.param) == (None, None)
-
-
-@pytest.mark.parametrize("depth", [101, 1000, 100_000])
-def test_json_that_is_nested_too_deeply_is_refused(depth: int) -> None:
-    with pytest.raises(InvalidRequest, match="nested too deeply"):
-        read_json(b"[" * depth + b"]" * depth)
-
-
-@pytest.mark.parametrize(
-    "body", [b"[" * 100 + b"1" + b"]" * 100, b"[" + b"{}," * 500 + b"{}]", b'"[[["']
-)
-def test_json_that_is_only_large_is_read(body: bytes) -> None:
-    assert read_json(body) == orjson.loads(body)
-
-
-def test_integers_beyond_64_bits_are_read_as_decimals() -> None:
-    assert read_json(b"1" + b"0" * 30) == 1e30
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        (b'{"metadata": {"k": "a\\u0000"}}', "metadata.k"),
-        (b'{"tools": [1, {"name": "\\u0000"}]}', "tools[1].name"),
-        (b'{"a": {"b\\u0000": 1}}', "a.b\\u0000"),
-        (b'"\\u0000"', None),
-    ],
-)
-def test_a_nul_character_is_refused_where_it_stands(body: bytes, param: str | None) -> None:
-    with pytest.raises(InvalidRequest, match="string contains a NUL character") as caught:
-        read_json(body)
-    assert (caught.value.code, caught.value.param) == ("invalid_value", param)
-
-
-def test_an_escaped_backslash_before_u0000_is_no_nul_character() -> None:
-    assert read_json(rb'{"pattern": "\\u0000"}') == {"pattern": "\\u0000"}

@@ -142,17 +142,20 @@ async def read_through(client: Client, run: Started) -> None:
 @pytest.mark.timeout(120)
 async def test_each_run_is_taken_once(on_postgres: Fleet, upstream: Upstream) -> None:
     api = on_postgres.serve(with_worker=False)
-    await api.ready()
+    # Patience: a lease that runs out on a crowded machine is taken over, and would count twice.
+    settings = {"THREADLOOM_RUNS__LEASE": "60s"} | FEW_AT_ONCE
+    workers = [on_postgres.worker(name, settings) for name in "abcdefgh"]
+    await asyncio.gather(*(process.ready() for process in (api, *workers)))
+    for worker in workers:
+        worker.pause()
     prompts = [f"[[tokens:3]] number {number}" for number in range(1_000)]
     async with Client(api) as client:
         bodies = [await client.order(text) for text in prompts]
         for batch in range(0, len(bodies), 25):
             posts = (client.post("/threads/runs", body) for body in bodies[batch : batch + 25])
             await asyncio.gather(*posts)
-        # Patience: a lease that runs out on a crowded machine is taken over, and would count twice.
-        settings = {"THREADLOOM_RUNS__LEASE": "60s"} | FEW_AT_ONCE
-        workers = [on_postgres.worker(name, settings) for name in "abcd"]
-        await asyncio.gather(*(worker.ready() for worker in workers))
+        for worker in workers:
+            worker.resume()
         await all_completed(on_postgres, len(prompts))
     assert upstream.calls == dict.fromkeys(prompts, 1)
     assert attempts(on_postgres) == len(prompts)

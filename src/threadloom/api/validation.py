@@ -1,18 +1,16 @@
 """Faults in a request, told in the words of the hosted service; programs match on these texts."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-import orjson
 from pydantic_core import core_schema
 
 from threadloom.errors import InvalidRequest
 
 Path = tuple[str | int, ...]
 
-MAX_DEPTH = 100
 NOT_JSON = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
     "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you have trouble "
@@ -431,64 +429,3 @@ TELLERS: dict[str, Callable[[Fault], InvalidRequest]] = {
     "less_than_equal": above,
     "less_than": above,
 }
-
-
-def check_id(value: str, *, param: str, prefix: str) -> None:
-    """Refuse an id of another kind, most often "undefined" or an id in the wrong place. Raises InvalidRequest."""
-    if not value.startswith(prefix):
-        raise InvalidRequest(
-            f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'.",
-            param=param,
-            code="invalid_value",
-        )
-
-
-def read_json(body: bytes) -> Any:
-    """Strict JSON that a database can store. Raises InvalidRequest."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise too_deep() if "depth" in error.msg else InvalidRequest(NOT_JSON) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and deeper_than(MAX_DEPTH, value):
-        raise too_deep()
-    if b"\\u0000" in body:
-        refuse_nul(value)
-    return value
-
-
-def too_deep() -> InvalidRequest:
-    return InvalidRequest(
-        f"The JSON body of your request is nested too deeply. Expected at most {MAX_DEPTH} levels.",
-        code="invalid_value",
-    )
-
-
-def deeper_than(limit: int, value: object) -> bool:
-    """Level by level, because recursion is what this protects from."""
-    level = [value]
-    for _ in range(limit):
-        level = [inner for outer in level for _, inner in inside(outer)]
-        if not level:
-            return False
-    return any(isinstance(inner, dict | list) for inner in level)
-
-
-def inside(value: object) -> Iterator[tuple[str | int, object]]:
-    if isinstance(value, dict):
-        yield from cast("dict[str, object]", value).items()
-    elif isinstance(value, list):
-        yield from enumerate(cast("list[object]", value))
-
-
-def refuse_nul(value: object, path: Path = ()) -> None:
-    """PostgreSQL cannot store NUL in text; better refused here than lost there. Raises InvalidRequest."""
-    if isinstance(value, str) and "\0" in value:
-        param = shown(path).replace("\0", "\\u0000")
-        raise InvalidRequest(
-            f"Invalid '{param}': string contains a NUL character, which databases cannot store.",
-            param=param or None,
-            code="invalid_value",
-        )
-    for key, inner in inside(value):
-        refuse_nul(key, (*path, key))
-        refuse_nul(inner, (*path, key))

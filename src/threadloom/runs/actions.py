@@ -9,9 +9,10 @@ from threadloom.db.rows import AssistantRow, MessageRow, RunRow, RunStepRow, Thr
 from threadloom.db.tx import ProjectTx
 from threadloom.errors import InvalidRequest
 from threadloom.events import Cursor, RunTx, unheld
-from threadloom.runs.journal import NO_USAGE, close_step, open_step
+from threadloom.runs.journal import close_step, open_step
 from threadloom.runs.states import CANCELLABLE, transition
 from threadloom.runs.threads import add_message, create_thread, refuse_runs_while_active
+from threadloom.runs.usage import NO_USAGE
 from threadloom.types.run_steps import FunctionToolCall, StepToolCall, ToolCallsDetails
 from threadloom.types.runs import (
     Run,

@@ -11,10 +11,11 @@ from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
 from threadloom.events import RunLog, RunTx
 from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, ToolCall
-from threadloom.runs import journal
+from threadloom.runs import journal, lifecycle
 from threadloom.runs.tools import BuiltInTools, ToolMissing, choice_of, offered, shown_call
 from threadloom.runs.transcript import Transcript, build_transcript, text_in, text_of
 from threadloom.runs.turn import Turn, TurnWriter
+from threadloom.runs.usage import run_usage
 from threadloom.tokens import Tokens, encoding_for
 from threadloom.types.messages import text_content
 from threadloom.types.runs import Budget, RunUsage
@@ -43,16 +44,16 @@ def take_up(tx: RunTx) -> RunRow | None:
     """A claimed run's first transaction: begin, recover or close it. None when nothing is left to do."""
     run = tx.run
     if run.status == "cancelling":
-        journal.cancel_run(tx)
+        lifecycle.cancel_run(tx)
     elif run.expires_at is not None and tx.clock.now() >= run.expires_at:
-        journal.expire_run(tx)
+        lifecycle.expire_run(tx)
     elif run.status == "requires_action":
         run.due_at = run.expires_at
     elif run.status == "queued":
-        journal.start_run(tx)
+        lifecycle.start_run(tx)
         return run
     else:
-        journal.recover_run(tx)
+        lifecycle.recover_run(tx)
         return run
     return None
 
@@ -73,9 +74,9 @@ class Execution:
             while not resting:
                 resting = await self._take_turn()
         except ModelError as error:
-            await self._commit(journal.fail_run, error.code, error.message)
+            await self._commit(lifecycle.fail_run, error.code, error.message)
         except ToolMissing as error:
-            await self._commit(journal.fail_run, "server_error", str(error))
+            await self._commit(lifecycle.fail_run, "server_error", str(error))
 
     async def _commit(
         self, action: Callable[Concatenate[RunTx, P], R], *args: P.args, **kwargs: P.kwargs
@@ -108,7 +109,7 @@ class Execution:
                 f"The model called tools {self._engine.settings.max_turns} times without an answer.",
             )
         if spent := spent_budget(run):
-            await self._commit(journal.stop_run, spent)
+            await self._commit(lifecycle.stop_run, spent)
             return True
         route = self._engine.models.resolve(run.model)
         tokens = encoding_for(run.model)
@@ -116,7 +117,7 @@ class Execution:
             self._engine.database, run, tokens, budget=prompt_budget(run, route.context_window)
         )
         if transcript.cut and run.max_prompt_tokens is not None:
-            await self._commit(journal.stop_run, "max_prompt_tokens")
+            await self._commit(lifecycle.stop_run, "max_prompt_tokens")
             return True
         request = self._request(route.name, transcript)
         writer = TurnWriter(self._log, self._turn, self._engine.built_in)
@@ -143,14 +144,14 @@ class Execution:
     async def _conclude(self, turn: Turn, usage: RunUsage) -> bool:
         """Write down how the turn ended; True when the run rests."""
         if turn.reason == "length":
-            await self._commit(journal.stop_run, "max_completion_tokens", usage)
+            await self._commit(lifecycle.stop_run, "max_completion_tokens", usage)
             return True
         if turn.reason == "content_filter":
-            await self._commit(journal.filter_run, usage)
+            await self._commit(lifecycle.filter_run, usage)
             return True
         if not turn.calls:
             content = turn.content or [text_content("")]
-            await self._commit(journal.complete_run, self._turn, content, usage)
+            await self._commit(lifecycle.complete_run, self._turn, content, usage)
             return True
         shown = [(call, shown_call(call, self._engine.built_in)) for call in turn.calls]
         await self._commit(journal.record_calls, shown, usage)
@@ -198,7 +199,7 @@ def prompt_budget(run: RunRow, context_window: int) -> int:
 async def measured(turn: Turn, transcript: Transcript, tokens: Tokens) -> RunUsage:
     """What the provider counted, or our own count when it does not count."""
     if turn.usage is not None:
-        return journal.run_usage(turn.usage)
+        return run_usage(turn.usage)
     prompt, completion = await asyncio.to_thread(count, turn, transcript, tokens)
     return RunUsage(
         prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion

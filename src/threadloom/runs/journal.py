@@ -1,18 +1,19 @@
-"""What a run writes down: its steps and messages, and how it ends. Each function is part of one transaction."""
+"""What a run writes down: its steps, messages and tool calls. Each function is part of one transaction."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import orjson
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, select
 
 from threadloom.db.insert import insert_row
 from threadloom.db.rows import EventRow, MessageRow, RunStepRow
 from threadloom.db.tx import Tx
 from threadloom.events import RunTx
-from threadloom.llm.chat import FailureCode, ToolCall, Usage
+from threadloom.llm.chat import ToolCall
 from threadloom.runs.states import transition
 from threadloom.runs.tools import ToolResult
+from threadloom.runs.usage import NO_USAGE, add_usage
 from threadloom.types.messages import (
     Content,
     IncompleteDetails,
@@ -31,36 +32,22 @@ from threadloom.types.run_steps import (
     ToolCallsDetails,
 )
 from threadloom.types.runs import (
-    Budget,
     CalledFunction,
-    CompletionTokensDetails,
     LastError,
-    PromptTokenDetails,
     RequiredAction,
     RequiredToolCall,
     RequiredToolCalls,
     Run,
-    RunIncompleteDetails,
-    RunStatus,
     RunUsage,
 )
 from threadloom.types.shared import JsonObject
 
-NO_USAGE = RunUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
 EndOfStep = Literal["completed", "cancelled", "failed", "expired"]
-LOST = LastError(
-    code="server_error",
-    message="The worker was lost while it wrote this step; it was started again.",
-)
-
 OPEN_STEP = (
     select(RunStepRow)
     .where(RunStepRow.run_id == bindparam("of_run"), RunStepRow.status == "in_progress")
     .order_by(RunStepRow.seq.desc())
     .limit(1)
-)
-STEPS_OF_TURN = select(RunStepRow).where(
-    RunStepRow.run_id == bindparam("of_run"), RunStepRow.turn == bindparam("turn")
 )
 MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id"))
 DELTAS = (
@@ -68,33 +55,6 @@ DELTAS = (
     .where(EventRow.run_id == bindparam("of_run"), EventRow.name == "thread.message.delta")
     .order_by(EventRow.epoch, EventRow.seq)
 )
-
-
-def run_usage(usage: Usage) -> RunUsage:
-    """Tokens of one turn as the API shows them."""
-    return RunUsage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        prompt_token_details=PromptTokenDetails(cached_tokens=usage.cached_tokens),
-        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
-    )
-
-
-def add_usage(one: RunUsage, other: RunUsage) -> RunUsage:
-    return RunUsage(
-        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-        completion_tokens=one.completion_tokens + other.completion_tokens,
-        total_tokens=one.total_tokens + other.total_tokens,
-        prompt_token_details=PromptTokenDetails(
-            cached_tokens=one.prompt_token_details.cached_tokens
-            + other.prompt_token_details.cached_tokens
-        ),
-        completion_tokens_details=CompletionTokensDetails(
-            reasoning_tokens=one.completion_tokens_details.reasoning_tokens
-            + other.completion_tokens_details.reasoning_tokens
-        ),
-    )
 
 
 # Opening and closing steps and messages
@@ -325,110 +285,3 @@ def require_action(tx: RunTx, calls: Iterable[ToolCall]) -> None:
     )
     run.due_at = run.expires_at
     tx.emit("thread.run.requires_action", Run.model_validate(run))
-
-
-# Beginnings and ends of runs
-
-
-def start_run(tx: RunTx) -> None:
-    """A queued run is taken up."""
-    transition(tx.run, "in_progress")
-    tx.run.started_at = tx.now
-    tx.emit("thread.run.in_progress", Run.model_validate(tx.run))
-
-
-def recover_run(tx: RunTx) -> None:
-    """Close what a lost worker left half-written. A turn that was complete stays as it is."""
-    step = open_step(tx)
-    if step is None or step.calls:
-        return
-    cut_message(tx, step, "run_failed")
-    close_step(tx, step, "failed", LOST)
-    withdraw_turn(tx, step.turn)
-
-
-def withdraw_turn(tx: RunTx, turn: int) -> None:
-    """The turn is written anew: the thread shall not show its text twice."""
-    steps = tx.session.scalars(STEPS_OF_TURN, {"of_run": tx.run.id, "turn": turn})
-    written = [
-        step.step_details.message_creation.message_id
-        for step in steps
-        if isinstance(step.step_details, MessageCreationDetails)
-    ]
-    tx.session.execute(delete(MessageRow).where(MessageRow.id.in_(written)))
-
-
-def end_run(tx: RunTx, status: RunStatus) -> None:
-    """The run is over; nobody is due to look at it again."""
-    run = tx.run
-    transition(run, status)
-    run.usage = run.spent
-    run.due_at = None
-    run.kept_since = tx.clock.now()
-    if status != "expired":
-        run.expires_at = None
-    tx.emit(f"thread.run.{status}", Run.model_validate(run))
-
-
-def complete_run(tx: RunTx, turn: int, content: Sequence[Content], usage: RunUsage) -> None:
-    """The last message is written."""
-    step = open_step(tx)
-    if step is None:  # the model had nothing to say
-        start_message(tx, turn)
-        step = open_step(tx)
-    with tx.session.no_autoflush:  # or the run and the step would be written twice
-        charge(tx, step, usage)
-        complete_message(tx, step, content)
-    tx.run.completed_at = tx.now
-    end_run(tx, "completed")
-
-
-def filter_run(tx: RunTx, usage: RunUsage) -> None:
-    """The provider stopped the answer for what it says."""
-    charge(tx, open_step(tx), usage)
-    message = "The answer was stopped by the provider's content filter."
-    fail_run(tx, "invalid_prompt", message, "content_filter")
-
-
-def fail_run(
-    tx: RunTx, code: FailureCode, message: str, cut: IncompleteReason = "run_failed"
-) -> None:
-    """The run cannot go on."""
-    error = LastError(code=code, message=message)
-    tx.run.last_error = error
-    tx.run.failed_at = tx.now
-    # A step knows no `invalid_prompt`.
-    shown = LastError(code="server_error" if code == "invalid_prompt" else code, message=message)
-    close_open(tx, "failed", cut, shown)
-    end_run(tx, "failed")
-
-
-def cancel_run(tx: RunTx) -> None:
-    """The client asked for the end."""
-    tx.emit("thread.run.cancelling", Run.model_validate(tx.run))
-    close_open(tx, "cancelled", "run_cancelled")
-    tx.run.cancelled_at = tx.now
-    end_run(tx, "cancelled")
-
-
-def expire_run(tx: RunTx) -> None:
-    """Time is up."""
-    tx.run.required_action = None
-    close_open(tx, "expired", "run_expired")
-    end_run(tx, "expired")
-
-
-def stop_run(tx: RunTx, budget: Budget, usage: RunUsage = NO_USAGE) -> None:
-    """A token budget is spent."""
-    charge(tx, open_step(tx), usage)
-    tx.run.incomplete_details = RunIncompleteDetails(reason=budget)
-    close_open(tx, "completed", "max_tokens")
-    end_run(tx, "incomplete")
-
-
-def close_open(
-    tx: RunTx, status: EndOfStep, reason: IncompleteReason, error: LastError | None = None
-) -> None:
-    if step := open_step(tx):
-        cut_message(tx, step, reason)
-        close_step(tx, step, status, error)
