@@ -19,8 +19,9 @@ from threadloom.api.context import Context
 from threadloom.api.edge import Edge
 from threadloom.types.errors import Refusal
 
-# `/threads/runs` stands before `/threads/{thread_id}`, which would take it for an id.
-ROUTERS = (health, models, runs, assistants, threads, messages, run_steps)
+# They are tried in this order: the busiest first, and `/threads/runs` before `/threads/{thread_id}`,
+# which would take it for an id.
+ROUTERS = (messages, runs, run_steps, threads, assistants, models, health)
 
 # FastAPI would promise its own 422 where no refusal is documented.
 REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, 503: {"model": Refusal}}

@@ -9,8 +9,8 @@ import pytest
 from tests.api.wire import Json, answer, get, make_assistant, nth, post, refusal
 from tests.support.server import Running, running_server
 from threadloom import __version__
-from threadloom.api.context import BETA_MISSING, BETA_V1
 from threadloom.api.edge import NO_KEY
+from threadloom.api.route import BETA_MISSING, BETA_V1
 from threadloom.testing import ScriptedModel, ScriptedModels
 
 EVERY_ANSWER = {

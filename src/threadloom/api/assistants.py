@@ -1,9 +1,9 @@
 """Assistants."""
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from threadloom.api.bodies import JsonRoute
-from threadloom.api.context import AssistantId, Db, Listing, beta_header, page_of
+from threadloom.api.context import AssistantId, Db, Listing, page_of
+from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import AssistantRow
 from threadloom.db.tx import ProjectTx
 from threadloom.types.assistants import Assistant, AssistantCreate, AssistantModify
@@ -13,8 +13,7 @@ from threadloom.types.tools import ToolResourcesCreate, stored_option, with_empt
 router = APIRouter(
     prefix="/v1/assistants",
     tags=["Assistants"],
-    dependencies=[Depends(beta_header)],
-    route_class=JsonRoute,
+    route_class=AssistantsRoute,
 )
 CLEARABLE = ("name", "description", "instructions")
 REPLACED = ("model", "tools", "temperature", "top_p", "reasoning_effort")

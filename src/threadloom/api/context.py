@@ -4,28 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from threadloom.api.keys import Keys
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.tx import Order, PageQuery, Rows
-from threadloom.errors import InvalidRequest
 from threadloom.events import Feed
 from threadloom.llm.chat import Models
 from threadloom.types.shared import Page, Sent, fault
 
 SentObject = TypeVar("SentObject", bound=Sent)
-BETA_MISSING = (
-    "You must provide the 'OpenAI-Beta' header to access the Assistants API. "
-    "Please try again by setting the header 'OpenAI-Beta: assistants=v2'."
-)
-BETA_V1 = (
-    "The v1 Assistants API has been deprecated. Please try again by setting the header "
-    "'OpenAI-Beta: assistants=v2'. See the migration guide for more information: "
-    "https://platform.openai.com/docs/assistants/migration."
-)
 
 
 @dataclass(frozen=True)
@@ -58,18 +48,6 @@ async def page_query(
     return PageQuery(limit, order, after, before)
 
 
-async def beta_header(
-    server: Annotated[Context, Depends(context)],
-    openai_beta: Annotated[list[str] | None, Header(include_in_schema=False)] = None,
-) -> None:
-    """v1 clients send other objects. A missing header is refused only on demand: many clients never sent it."""
-    given = ",".join(openai_beta or ())
-    if "assistants=v1" in given:
-        raise InvalidRequest(BETA_V1, code="invalid_beta")
-    if server.settings.compat.strict_beta_header and "assistants=v2" not in given:
-        raise InvalidRequest(BETA_MISSING, code="invalid_beta")
-
-
 def begins_with(prefix: str, param: str) -> Callable[[str], str]:
     """A check that an id is of the right kind, in the hosted service's words."""
 
@@ -100,7 +78,7 @@ def page_of(kind: type[SentObject], rows: Rows) -> Page[SentObject]:
     return Page[SentObject].model_construct(
         object="list",
         data=data,
-        first_id=rows.rows[0].id if data else None,
-        last_id=rows.rows[-1].id if data else None,
+        first_id=rows.rows[0]["id"] if data else None,
+        last_id=rows.rows[-1]["id"] if data else None,
         has_more=rows.has_more,
     )

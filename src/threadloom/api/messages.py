@@ -1,10 +1,10 @@
 """Messages of a thread."""
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from sqlalchemy import ColumnElement
 
-from threadloom.api.bodies import JsonRoute
-from threadloom.api.context import Db, Listing, MessageId, ThreadId, beta_header, page_of
+from threadloom.api.context import Db, Listing, MessageId, ThreadId, page_of
+from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import MessageRow, ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
 from threadloom.errors import InvalidRequest
@@ -15,8 +15,7 @@ from threadloom.types.shared import Deleted, Page
 router = APIRouter(
     prefix="/v1/threads/{thread_id}/messages",
     tags=["Messages"],
-    dependencies=[Depends(beta_header)],
-    route_class=JsonRoute,
+    route_class=AssistantsRoute,
 )
 
 

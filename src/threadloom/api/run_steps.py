@@ -1,18 +1,21 @@
 """Steps of a run."""
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from threadloom.api.context import Db, Listing, RunId, StepId, ThreadId, beta_header, page_of
+from threadloom.api.context import Db, Listing, RunId, StepId, ThreadId, page_of
+from threadloom.api.route import AssistantsRoute
 from threadloom.api.runs import Include
-from threadloom.db.rows import RunRow, RunStepRow
+from threadloom.db.rows import RunStepRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
+from threadloom.runs.actions import shown_run
 from threadloom.types.run_steps import RunStep
 from threadloom.types.shared import Page
 
 router = APIRouter(
     prefix="/v1/threads/{thread_id}/runs/{run_id}/steps",
     tags=["Run steps"],
-    dependencies=[Depends(beta_header), Include],
+    dependencies=[Include],
+    route_class=AssistantsRoute,
 )
 
 
@@ -29,11 +32,11 @@ async def retrieve_run_step(thread_id: ThreadId, run_id: RunId, step_id: StepId,
 
 
 def page(tx: ProjectTx, thread_id: str, run_id: str, query: PageQuery) -> Rows:
-    tx.show(RunRow, run_id, thread_id=thread_id)
+    shown_run(tx, thread_id, run_id)
     return tx.page(RunStepRow, query, run_id=run_id)
 
 
 def show(tx: ProjectTx, thread_id: str, run_id: str, step_id: str) -> Shown:
     """A step of this run. Raises NotFound."""
-    tx.show(RunRow, run_id, thread_id=thread_id)
+    shown_run(tx, thread_id, run_id)
     return tx.show(RunStepRow, step_id, run_id=run_id)

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sqlalchemy import ColumnElement
 
-from threadloom.api.bodies import JsonRoute
-from threadloom.api.context import Db, Listing, RunId, Server, ThreadId, beta_header, page_of
+from threadloom.api.context import Db, Listing, RunId, Server, ThreadId, page_of
+from threadloom.api.route import AssistantsRoute
 from threadloom.api.streams import cursor_of, stream_run
 from threadloom.db.rows import RunRow, ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
 from threadloom.runs import actions
-from threadloom.runs.actions import locked_run
+from threadloom.runs.actions import locked_run, shown_run
 from threadloom.types.runs import (
     Run,
     RunCreate,
@@ -22,9 +22,7 @@ from threadloom.types.runs import (
 )
 from threadloom.types.shared import Page
 
-router = APIRouter(
-    prefix="/v1", tags=["Runs"], dependencies=[Depends(beta_header)], route_class=JsonRoute
-)
+router = APIRouter(prefix="/v1", tags=["Runs"], route_class=AssistantsRoute)
 SOON = frozenset[RunStatus]({"queued", "in_progress", "cancelling"})
 ResultContent = Literal["step_details.tool_calls[*].file_search.results[*].content"]
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -70,7 +68,7 @@ async def list_runs(thread_id: ThreadId, query: Listing, db: Db) -> Page[Run]:
 async def retrieve_run(
     thread_id: ThreadId, run_id: RunId, db: Db, server: Server, response: Response
 ) -> Run:
-    run = Run.model_validate(await db.read(ProjectTx.show, RunRow, run_id, thread_id=thread_id))
+    run = Run.model_validate(await db.read(shown_run, thread_id, run_id))
     if run.status in SOON:
         poll_after = server.settings.server.poll_after
         response.headers["openai-poll-after-ms"] = str(round(poll_after * 1000))
@@ -113,7 +111,7 @@ async def follow_run(
 ) -> Response:
     """A run's events from its beginning, or from where a client stopped. Not part of OpenAI's API."""
     cursor = cursor_of(after or last_event_id)
-    await db.read(ProjectTx.show, RunRow, run_id, thread_id=thread_id)
+    await db.read(shown_run, thread_id, run_id)
     return stream_run(server.feed, run_id, cursor)
 
 
@@ -129,7 +127,7 @@ async def list_all_runs(
 def page_of_thread(tx: ProjectTx, thread_id: str, query: PageQuery) -> Rows:
     rows = tx.page(RunRow, query, thread_id=thread_id)
     if not rows.rows:
-        tx.get(ThreadRow, thread_id)
+        tx.show(ThreadRow, thread_id)
     return rows
 
 

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Request
 from sqlalchemy import JSON, ColumnElement, select, type_coerce
 from sqlalchemy import delete as delete_rows
 
-from threadloom.api.bodies import JsonRoute
-from threadloom.api.context import Db, Listing, ThreadId, beta_header, page_of
+from threadloom.api.context import Db, Listing, ThreadId, page_of
+from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import IS_ACTIVE, EventRow, RunRow, ThreadRow
 from threadloom.db.tx import ProjectTx
 from threadloom.runs.threads import create_thread as create
@@ -17,8 +17,7 @@ from threadloom.types.threads import Thread, ThreadCreate, ThreadModify
 router = APIRouter(
     prefix="/v1/threads",
     tags=["Threads"],
-    dependencies=[Depends(beta_header)],
-    route_class=JsonRoute,
+    route_class=AssistantsRoute,
 )
 
 

@@ -1,13 +1,12 @@
 """What an action works with: one transaction, its time, new ids, and one project's view of the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
     JSON,
-    BindParameter,
     ColumnElement,
     Select,
     bindparam,
@@ -60,11 +59,8 @@ class PageQuery:
     before: str | None = None
 
 
-class Shown(Protocol):
-    """A row that is only read to be sent: its attributes, with JSON as it stands, unknown to the session."""
-
-    @property
-    def id(self) -> str: ...
+Shown = dict[str, Any]
+"""A row that is only read to be sent: values by the row's names, JSON as it stands."""
 
 
 @dataclass
@@ -92,13 +88,18 @@ class ProjectTx(Tx):
 
     def show(self, kind: type[Owned], object_id: str, **parent: str) -> Shown:
         """The row with this id (and this `thread_id=…`), to be sent. Raises NotFound."""
-        row = self.session.execute(
-            shown_by_id(kind, tuple(parent)),
-            {"object_id": object_id, "project_id": self.project_id} | parent,
-        ).one_or_none()
+        found = (
+            self.session.connection()
+            .execute(
+                shown_by_id(kind, tuple(parent)),
+                {"object_id": object_id, "project_id": self.project_id} | parent,
+            )
+            .mappings()
+        )
+        row = found.one_or_none()
         if row is None:
             raise self.missing(kind, object_id)
-        return cast(Shown, row)  # a Row has its columns as attributes
+        return dict(row)
 
     def missing(self, kind: type[Owned], object_id: str) -> NotFound:
         return NotFound(f"No {kind.noun} found with id '{object_id}'.")
@@ -115,11 +116,15 @@ class ProjectTx(Tx):
         statement = page_statement(kind, query.order, tuple(sorted(cursors)), tuple(sorted(parent)))
         if conditions:
             statement = statement.where(*conditions)
-        found = self.session.execute(
-            statement,
-            {"project_id": self.project_id, "limit": query.limit + 1} | cursors | parent,
-        ).all()
-        rows = cast(Sequence[Shown], found)  # a Row has its columns as attributes
+        found = (
+            self.session.connection()
+            .execute(
+                statement,
+                {"project_id": self.project_id, "limit": query.limit + 1} | cursors | parent,
+            )
+            .mappings()
+        )
+        rows = [dict(row) for row in found]
         page = rows[: query.limit]
         # A page that ends just before a cursor keeps the rows nearest to it.
         return Rows(page[::-1] if "before" in cursors else page, len(rows) > query.limit)
@@ -159,25 +164,27 @@ def by_id(kind: type[OwnedRow], lock: bool) -> Select[OwnedRow]:
 
 
 @cache
-def shown_columns(kind: type[Owned]) -> tuple[ColumnElement[Any], ...]:
-    """All columns under their attributes' names. JSON is not typed here: what is sent is typed once, by its own type."""
-    columns = {
-        attribute.key: getattr(kind, attribute.key) for attribute in inspect(kind).column_attrs
-    }
-    return tuple(
-        type_coerce(column, JSON(none_as_null=True)).label(name)
+def shown_columns(kind: type[Owned]) -> Mapping[str, ColumnElement[Any]]:
+    """All columns by their attributes' names, past the ORM, which costs as much again as the query.
+
+    JSON is not typed here: what is sent is typed once, by its own type.
+    """
+    columns = {one.key: one.columns[0] for one in inspect(kind).column_attrs}
+    return {
+        name: type_coerce(column, JSON(none_as_null=True))
         if isinstance(column.type, Json)
-        else column.label(name)
+        else column
         for name, column in columns.items()
-    )
+    }
 
 
 @cache
 def shown_by_id(kind: type[Owned], parent: tuple[str, ...]) -> Select[Any]:
-    return select(*shown_columns(kind)).where(
-        kind.id == bindparam("object_id"),
-        kind.project_id == bindparam("project_id"),
-        *(getattr(kind, name) == bindparam(name) for name in parent),
+    columns = shown_columns(kind)
+    return select(*labelled(columns)).where(
+        columns["id"] == bindparam("object_id"),
+        columns["project_id"] == bindparam("project_id"),
+        *(columns[name] == bindparam(name) for name in parent),
     )
 
 
@@ -185,16 +192,21 @@ def shown_by_id(kind: type[Owned], parent: tuple[str, ...]) -> Select[Any]:
 def page_statement(
     kind: type[Owned], order: Order, cursors: tuple[str, ...], parent: tuple[str, ...]
 ) -> Select[Any]:
+    columns = shown_columns(kind)
+    seq = columns["seq"]
     newest_first = (order == "desc") != ("before" in cursors)
     statement = (
-        select(*shown_columns(kind))
-        .where(kind.project_id == bindparam("project_id"))
-        .where(*(getattr(kind, name) == bindparam(name) for name in parent))
-        .order_by(kind.seq.desc() if newest_first else kind.seq.asc())
+        select(*labelled(columns))
+        .where(columns["project_id"] == bindparam("project_id"))
+        .where(*(columns[name] == bindparam(name) for name in parent))
+        .order_by(seq.desc() if newest_first else seq.asc())
         .limit(bindparam("limit"))
     )
     for name in cursors:
         lower = (order == "desc") == (name == "after")
-        place: BindParameter[int] = bindparam(name)
-        statement = statement.where(kind.seq < place if lower else kind.seq > place)
+        statement = statement.where(seq < bindparam(name) if lower else seq > bindparam(name))
     return statement
+
+
+def labelled(columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [column.label(name) for name, column in columns.items()]

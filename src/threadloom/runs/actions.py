@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from threadloom.db.insert import insert_row
 from threadloom.db.rows import AssistantRow, MessageRow, RunRow, RunStepRow, ThreadRow
-from threadloom.db.tx import ProjectTx
+from threadloom.db.tx import ProjectTx, Shown
 from threadloom.errors import InvalidRequest
 from threadloom.events import Cursor, RunTx, unheld
 from threadloom.runs.journal import close_step, open_step
@@ -123,12 +123,24 @@ def refuse_nothing_to_say(tx: ProjectTx, run: RunRow) -> None:
         )
 
 
+def shown_run(tx: ProjectTx, thread_id: str, run_id: str) -> Shown:
+    """A run of this thread, to be sent. Raises NotFound."""
+    run = tx.show(RunRow, run_id)
+    refuse_other_thread(tx, run["thread_id"], thread_id, run_id)
+    return run
+
+
 def locked_run(tx: ProjectTx, thread_id: str, run_id: str) -> RunRow:
     """A run of this thread, locked. Raises NotFound."""
     run = tx.get(RunRow, run_id, lock=True)
-    if run.thread_id != thread_id:
-        raise tx.missing(RunRow, run_id)
+    refuse_other_thread(tx, run.thread_id, thread_id, run_id)
     return run
+
+
+def refuse_other_thread(tx: ProjectTx, owner: str, thread_id: str, run_id: str) -> None:
+    if owner != thread_id:
+        tx.show(ThreadRow, thread_id)
+        raise tx.missing(RunRow, run_id)
 
 
 def cancel_run(tx: ProjectTx, thread_id: str, run_id: str) -> Run:
