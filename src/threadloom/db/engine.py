@@ -1,6 +1,7 @@
 """Engines and connections, and all that differs between SQLite and PostgreSQL."""
 
 import sqlite3
+import time
 from contextlib import closing
 from typing import Any
 
@@ -13,6 +14,8 @@ from threadloom.db.columns import dumps, loads
 
 WRITE = "threadloom_write"
 SQLITE_BUSY = 30.0
+WAL_TRIES = 100
+WAL_PAUSE = 0.05
 POSTGRES_IDLE = "5s"
 """How long a process may stand still inside a transaction: a frozen one would keep its rows locked for ever."""
 
@@ -46,8 +49,21 @@ def create_engine(url: str) -> Engine:
 def prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # or the driver begins by itself, late, and loses updates
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    switch_to_wal(connection)
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Of two processes that open a new file at once, SQLite refuses one without waiting: it tries again."""
+    for _ in range(WAL_TRIES - 1):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            time.sleep(WAL_PAUSE)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def prepare_postgres(connection: DBAPIConnection, _: object) -> None:
