@@ -68,10 +68,46 @@ class DatabaseSettings(Section):
     )
 
 
-class Storage(Section):
-    """Where file bytes live. Reserved: this release stores no files."""
+class S3(Section):
+    """How to reach the bucket of `storage.url`."""
 
-    url: str | None = Field(default=None, description="Unset means the data directory.")
+    endpoint: str | None = Field(
+        default=None, description="Address of a server other than Amazon's."
+    )
+    region: str | None = Field(default=None, description="Its region.")
+    access_key_id: str | None = Field(
+        default=None, description="Its key's id; unset means the machine's own credentials."
+    )
+    secret_access_key: SecretStr | None = Field(default=None, description="Its key.")
+
+
+class Storage(Section):
+    """Where file bytes live."""
+
+    url: str | None = Field(
+        default=None,
+        pattern=r"^(s3|gs|az|file)://",
+        description="`s3://bucket/prefix`, `gs://…`, `az://…` or `file:///…`; unset means the data directory.",
+    )
+    s3: S3 = S3()
+
+
+class Files(Section):
+    """Files and uploads."""
+
+    max_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1, description="Largest file sent in one request."
+    )
+    max_upload_bytes: int = Field(
+        default=8 * 1024**3, ge=1, description="Largest file sent as an upload in parts."
+    )
+    max_part_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1, description="Largest part of an upload."
+    )
+    download_all: bool = Field(
+        default=True,
+        description="Let files of every purpose be downloaded; OpenAI refused `assistants` and `user_data`.",
+    )
 
 
 class Upstream(Section):
@@ -132,13 +168,65 @@ class ModelCalls(Section):
 
 
 class Embeddings(Section):
-    """The remote embedder. Reserved: this release has no file search."""
+    """What turns text into vectors."""
 
     base_url: str | None = Field(
-        default=None, description="OpenAI-compatible address, ending in `/v1`."
+        default=None,
+        description="OpenAI-compatible address, ending in `/v1`; unset means the embedded model.",
     )
     api_key: SecretStr | None = Field(default=None, description="Its key.")
     model: str | None = Field(default=None, description="Its model.")
+    dimensions: int | None = Field(
+        default=None, ge=1, description="Dimensions to ask it for; unset means its own."
+    )
+    batch: int = Field(default=64, ge=1, description="Texts that are sent in one request.")
+    weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Its share of a hit's score; the words have the rest.",
+    )
+
+
+class FileSearch(Section):
+    """Vector stores and their search."""
+
+    index: Literal["faiss", "pgvector"] = Field(
+        default="faiss", description="`pgvector` needs PostgreSQL with that extension."
+    )
+    index_memory: int = Field(
+        default=1024**3,
+        ge=1024**2,
+        description="Bytes of index kept in memory by one process; what was not used for longest goes first.",
+    )
+    ingestions: int = Field(
+        default=4, ge=1, description="Files that one worker process ingests at once."
+    )
+    parsers: int = Field(
+        default=2, ge=1, description="Processes that read documents for one worker process."
+    )
+    parser_memory: int = Field(
+        default=1024**3, ge=128 * 1024**2, description="Bytes of memory that a parser may have."
+    )
+    parser_timeout: Duration = Field(
+        default=45.0, description="To read one document; then it is failed."
+    )
+    max_tokens: int = Field(
+        default=5_000_000, ge=1, description="Tokens that a file may have; a longer one is failed."
+    )
+    tables: bool = Field(
+        default=False, description="Also take .csv and .xlsx files, which OpenAI refused."
+    )
+    result_tokens: int = Field(
+        default=16_000, ge=100, description="Tokens of passages that a model is given for one call."
+    )
+    wait: Duration = Field(
+        default=60.0, description="How long a run waits for its thread's files to be ingested."
+    )
+    attribution: Literal["embedded", "always", "never"] = Field(
+        default="embedded",
+        description="For whose answers citations are added where a sentence clearly rests on a passage.",
+    )
 
 
 class CodeInterpreter(Section):
@@ -208,6 +296,7 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     database: DatabaseSettings = DatabaseSettings()
     storage: Storage = Storage()
+    files: Files = Files()
     upstream: Upstream = Upstream()
     providers: tuple[Provider, ...] = Field(
         default=(), description="Several providers; the first that answers a model's name is used."
@@ -218,6 +307,7 @@ class Settings(BaseSettings):
     )
     models: ModelCalls = ModelCalls()
     embeddings: Embeddings = Embeddings()
+    file_search: FileSearch = FileSearch()
     code_interpreter: CodeInterpreter = CodeInterpreter()
     runs: Runs = Runs()
     compat: Compat = Compat()

@@ -4,7 +4,22 @@ import secrets
 import string
 from typing import Literal, Protocol
 
-Prefix = Literal["asst_", "thread_", "msg_", "run_", "step_", "call_", "proj_", "key_", "req_"]
+Prefix = Literal[
+    "asst_",
+    "thread_",
+    "msg_",
+    "run_",
+    "step_",
+    "call_",
+    "file-",
+    "upload_",
+    "part_",
+    "vs_",
+    "vsfb_",
+    "proj_",
+    "key_",
+    "req_",
+]
 ALPHABET = string.ascii_letters + string.digits
 LENGTH = 24
 

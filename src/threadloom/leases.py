@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from sqlalchemy import Select, Update, bindparam, select, tuple_, update
 
-from threadloom.db.rows import RunRow
+from threadloom.db.rows import Leased
 from threadloom.db.tx import Tx
 
-LeasedRow = TypeVar("LeasedRow", bound=RunRow)
+LeasedRow = TypeVar("LeasedRow", bound=Leased)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
-from sqlalchemy import ForeignKey, Index, MetaData, Text, text
+from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from threadloom.db.columns import Json, Serial
+from threadloom.types.files import Purpose
 from threadloom.types.messages import Attachment, Content, IncompleteDetails, MessageStatus, Role
 from threadloom.types.run_steps import RecordedCall, RunStepStatus, RunStepType, StepDetails
 from threadloom.types.runs import (
@@ -23,12 +24,26 @@ from threadloom.types.tools import (
     ToolChoice,
     ToolResources,
 )
+from threadloom.types.uploads import UploadStatus
+from threadloom.types.vector_stores import (
+    Attributes,
+    ExpiresAfter,
+    FileError,
+    StaticChunking,
+    VectorStoreFileStatus,
+)
 
 # A number that was given away is not given again, or a cursor would lead elsewhere.
 NEVER_AGAIN = {"sqlite_autoincrement": True}
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "in_progress", "requires_action", "cancelling")
 IS_ACTIVE = text(f"status IN ({', '.join(repr(status) for status in ACTIVE)})")
+
+
+def index_where_set(*columns: str) -> Index:
+    """An index of the rows whose last column is not NULL: those that somebody will look for."""
+    is_set = text(f"{columns[-1]} IS NOT NULL")
+    return Index(None, *columns, sqlite_where=is_set, postgresql_where=is_set)
 
 
 class Row(DeclarativeBase):
@@ -65,7 +80,7 @@ class Owned(Numbered):
         return mapped_column(Text, ForeignKey("projects.id", ondelete="CASCADE"))
 
 
-class Leased:
+class Leased(Owned):
     """A row that workers claim: due from `due_at` on, fenced by `epoch`. NULL: nothing to do."""
 
     epoch: Mapped[int] = mapped_column(default=0)
@@ -179,18 +194,8 @@ class RunRow(InThread, Leased, Row):
             sqlite_where=IS_ACTIVE,
             postgresql_where=IS_ACTIVE,
         ),
-        Index(
-            None,
-            "due_at",
-            sqlite_where=text("due_at IS NOT NULL"),
-            postgresql_where=text("due_at IS NOT NULL"),
-        ),
-        Index(
-            None,
-            "kept_since",
-            sqlite_where=text("kept_since IS NOT NULL"),
-            postgresql_where=text("kept_since IS NOT NULL"),
-        ),
+        index_where_set("due_at"),
+        index_where_set("kept_since"),
         NEVER_AGAIN,
     )
     noun = "run"
@@ -271,3 +276,152 @@ class EventRow(Row):
     seq: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     data: Mapped[str]
+
+
+class FileRow(Owned, Row):
+    """A file. `blobs` are the keys of its bytes in the blob store, one after the other."""
+
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "project_id", "seq"), index_where_set("expires_at"), NEVER_AGAIN)
+    noun = "file"
+
+    purpose: Mapped[Purpose] = mapped_column(Text)
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    expires_at: Mapped[int | None]
+
+    blobs: Mapped[list[str]] = mapped_column(Json(list[str]))
+
+
+class UploadRow(Owned, Row):
+    """An upload in parts. `file_expires_after` are the seconds that its file is to live."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "project_id", "seq"), NEVER_AGAIN)
+    noun = "upload"
+
+    purpose: Mapped[Purpose] = mapped_column(Text)
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    mime_type: Mapped[str]
+    status: Mapped[UploadStatus] = mapped_column(Text)
+    expires_at: Mapped[int]
+    file_id: Mapped[str | None]
+
+    file_expires_after: Mapped[int | None]
+
+
+class UploadPartRow(Owned, Row):
+    """A part of an upload."""
+
+    __tablename__ = "upload_parts"
+    __table_args__ = (Index(None, "upload_id", "seq"), NEVER_AGAIN)
+    noun = "upload part"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
+    bytes: Mapped[int]
+
+    blob: Mapped[str]
+
+
+class StrayBlobRow(Row):
+    """A blob that no row refers to: one that is still being written, or one whose file was deleted.
+
+    It is removed from the blob store when `due_at` has come. So a crash leaves no bytes behind for ever.
+    """
+
+    __tablename__ = "stray_blobs"
+    __table_args__ = (Index(None, "due_at"),)
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[float]
+
+
+class VectorStoreRow(Owned, Row):
+    """A vector store. `generation` counts the changes of what a search of it may find."""
+
+    __tablename__ = "vector_stores"
+    __table_args__ = (Index(None, "project_id", "seq"), NEVER_AGAIN)
+    noun = "vector store"
+
+    name: Mapped[str | None]
+    description: Mapped[str | None]
+    expires_after: Mapped[ExpiresAfter | None] = mapped_column(Json(ExpiresAfter))
+    last_active_at: Mapped[int]
+    metadata_: Mapped[dict[str, str]] = mapped_column("metadata", Json(dict[str, str]))
+
+    generation: Mapped[int] = mapped_column(default=0)
+
+
+class InVectorStore(Owned):
+    """A row that goes when its vector store goes."""
+
+    @declared_attr
+    @classmethod
+    def vector_store_id(cls) -> Mapped[str]:
+        return mapped_column(Text, ForeignKey("vector_stores.id", ondelete="CASCADE"))
+
+
+class FileBatchRow(InVectorStore, Row):
+    """Files that were attached together; its counts are those of its files."""
+
+    __tablename__ = "file_batches"
+    __table_args__ = (Index(None, "vector_store_id", "seq"), NEVER_AGAIN)
+    noun = "vector store file batch"
+
+    cancelled_at: Mapped[int | None]
+
+
+class VectorStoreFileRow(InVectorStore, Leased, Row):
+    """A file in a vector store, and the queue of ingestion.
+
+    `id` is `{vector_store_id}/{file_id}`: the API knows it by the file's id. `progress` goes from 0 to 1. The embedder that
+    made its vectors is remembered, because vectors of two models cannot be compared.
+    """
+
+    __tablename__ = "vector_store_files"
+    __table_args__ = (
+        Index(None, "vector_store_id", "status"),
+        Index(None, "vector_store_id", "seq"),
+        Index(None, "file_id"),
+        Index(None, "batch_id", "status"),
+        index_where_set("due_at"),
+        NEVER_AGAIN,
+    )
+    noun = "file"
+
+    file_id: Mapped[str]
+    batch_id: Mapped[str | None]
+    status: Mapped[VectorStoreFileStatus] = mapped_column(Text)
+    usage_bytes: Mapped[int]
+    last_error: Mapped[FileError | None] = mapped_column(Json(FileError))
+    attributes: Mapped[Attributes] = mapped_column(Json(Attributes))
+    chunking_strategy: Mapped[StaticChunking] = mapped_column(Json(StaticChunking))
+
+    progress: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    embedding_model: Mapped[str | None]
+    dimensions: Mapped[int | None]
+
+
+class ChunkRow(Row):
+    """A piece of a file's text, as search finds it; `start` and `end` are its place in that text, in characters.
+
+    `vectors` holds one float16 vector of unit length per window of the text, `terms` what lexical search counts.
+    """
+
+    __tablename__ = "chunks"
+    __table_args__ = (UniqueConstraint("store_file_seq", "position"), NEVER_AGAIN)
+
+    seq: Mapped[int] = mapped_column(Serial, primary_key=True)
+    store_file_seq: Mapped[int] = mapped_column(
+        Serial, ForeignKey("vector_store_files.seq", ondelete="CASCADE")
+    )
+    position: Mapped[int]
+    text: Mapped[str]
+    start: Mapped[int]
+    end: Mapped[int]
+    page: Mapped[int | None]
+    heading: Mapped[str | None]
+    vectors: Mapped[bytes] = mapped_column(LargeBinary)
+    terms: Mapped[bytes] = mapped_column(LargeBinary)

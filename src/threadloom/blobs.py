@@ -1,0 +1,1 @@
+"""File bytes, behind obstore: a local directory, S3, GCS or Azure."""

@@ -1,0 +1,1 @@
+"""Documents in, passages out: parsing, embedding, indexes, ranking, ingestion."""

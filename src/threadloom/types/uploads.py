@@ -1,0 +1,5 @@
+"""Uploads: large files, sent in parts."""
+
+from typing import Literal
+
+UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
