@@ -137,7 +137,7 @@ async def take_over(database: Database, run_id: str) -> None:
 
 def outcomes(logs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Why runs were let go."""
-    return [entry["outcome"] for entry in logs if entry["event"] == "run left"]
+    return [entry["outcome"] for entry in logs if entry["event"] == "left"]
 
 
 async def test_a_worker_outlives_a_failing_database(
@@ -166,7 +166,7 @@ async def test_a_run_is_left_to_its_lease_when_the_database_fails(
             await eventually(lambda: model.requests)
             await database.write(execute, "ALTER TABLE run_steps RENAME TO gone")
             paused.set()
-            await eventually(lambda: "run left to its lease" in {one["event"] for one in logs})
+            await eventually(lambda: "left to its lease" in {one["event"] for one in logs})
             await database.write(execute, "ALTER TABLE gone RENAME TO run_steps")
             clock.advance(60)
             await until_status(database, run, "completed")

@@ -178,7 +178,7 @@ async def test_frozen_inside_a_transaction(cluster: Cluster, upstream: Upstream)
         await until(lambda: upstream.calls[SLOWLY] == 2, "B took over", within=RECOVERY)
         cluster.a.resume()
         await stream.end()
-    await until(lambda: b"run left" in cluster.a.log.read_bytes(), "A gave up")
+    await until(lambda: b'"event": "left"' in cluster.a.log.read_bytes(), "A gave up")
     await check_told_once(client, run, WORDS)
     await check_story(client, run, stream.events)
 
