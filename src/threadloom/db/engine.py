@@ -59,7 +59,9 @@ def switch_to_wal(connection: sqlite3.Connection) -> None:
     for _ in range(WAL_TRIES - 1):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
             time.sleep(WAL_PAUSE)
         else:
             return
