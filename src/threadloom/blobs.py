@@ -1,1 +1,153 @@
 """File bytes, behind obstore: a local directory, S3, GCS or Azure."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from threadloom.config import S3, Settings, Storage
+from threadloom.errors import BlobMissing, StartError, StorageUnavailable
+
+if TYPE_CHECKING:  # they are not there at run time
+    from obstore import AsyncReadableFile
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+# S3 takes no smaller parts; a write holds at most three of them, because one fills while two travel.
+PART = 5 * 1024 * 1024
+PARTS_AT_ONCE = 2
+PIECE = 1024 * 1024
+CLIENT: "ClientConfig" = {
+    "allow_http": True,
+    "connect_timeout": timedelta(seconds=5),
+    "timeout": timedelta(seconds=60),
+}
+RETRIES: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+
+
+class Blobs:
+    """File bytes by key. Raises BlobMissing and StorageUnavailable."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def new_key(self) -> str:
+        """A key nobody can guess; its first part keeps directories small."""
+        key = secrets.token_hex(20)
+        return f"{key[:2]}/{key[2:]}"
+
+    async def write(self, key: str, pieces: AsyncIterator[bytes]) -> int:
+        """Store what arrives and count it. Nothing can be read before all of it is there."""
+        written = 0
+        with answering():
+            async with obstore.open_writer_async(
+                self._store, key, buffer_size=PART, max_concurrency=PARTS_AT_ONCE
+            ) as writer:
+                async for piece in pieces:
+                    written += await writer.write(piece)
+        return written
+
+    async def read(self, keys: Sequence[str]) -> AsyncIterator[bytes]:
+        """The bytes of all keys, one after the other.
+
+        In ranges, because one answer of the store would time out when its reader is slow.
+        """
+        for key in keys:
+            with finding():
+                reader = await obstore.open_reader_async(self._store, key, buffer_size=PIECE)
+            while piece := await read_piece(reader):
+                yield piece
+
+    async def download(self, keys: Sequence[str], path: Path) -> None:
+        """Copy the bytes of all keys into one local file."""
+        with await asyncio.to_thread(path.open, "wb") as file:
+            async for piece in self.read(keys):
+                await asyncio.to_thread(write_all, file, piece)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove what is there of these keys."""
+        if isinstance(self._store, LocalStore):
+            await asyncio.to_thread(unlink, self._store, keys)
+            return
+        with answering():
+            await obstore.delete_async(self._store, keys)
+
+
+async def read_piece(reader: "AsyncReadableFile") -> bytes:
+    with finding():
+        return bytes(await reader.read(PIECE))
+
+
+def write_all(file: IO[bytes], piece: bytes) -> None:
+    file.write(piece)
+
+
+def unlink(store: LocalStore, keys: Sequence[str]) -> None:
+    """Also what a killed process had written so far, which the store keeps beside and does not show."""
+    root = store.prefix
+    assert root is not None  # open_blobs gives it one
+    with answering():
+        for key in keys:
+            (root / key).unlink(missing_ok=True)
+            for unfinished in root.glob(f"{key}#*"):
+                unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """The store's own faults as ours: their texts hold keys and paths, which are for nobody else."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise StorageUnavailable from error
+
+
+@contextmanager
+def finding() -> Generator[None]:
+    """The same for reading: here it is the blob that may be missing, and not the whole store."""
+    with answering():
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise BlobMissing from error
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The store of `storage.url`. Raises StartError."""
+    try:
+        return Blobs(open_store(settings.storage, settings.data_dir / "files"))
+    except (BaseError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StartError(f"Cannot open the file storage: {reason}") from None
+
+
+def open_store(storage: Storage, directory: Path) -> ObjectStore:
+    if storage.url is None:
+        return LocalStore(directory.absolute(), mkdir=True)
+    if storage.url.startswith("file:"):
+        return LocalStore.from_url(storage.url, mkdir=True)
+    if storage.url.startswith("s3:"):
+        return from_url(
+            storage.url, config=s3_config(storage.s3), client_options=CLIENT, retry_config=RETRIES
+        )
+    return from_url(storage.url, client_options=CLIENT, retry_config=RETRIES)
+
+
+def s3_config(s3: S3) -> "S3Config":
+    """What is set; what is not, obstore finds out as Amazon's own tools do."""
+    config: S3Config = {}
+    if s3.endpoint is not None:
+        config["endpoint"] = s3.endpoint
+    if s3.region is not None:
+        config["region"] = s3.region
+    if s3.access_key_id is not None:
+        config["access_key_id"] = s3.access_key_id
+    if s3.secret_access_key is not None:
+        config["secret_access_key"] = s3.secret_access_key.get_secret_value()
+    return config

@@ -6,7 +6,9 @@ ApiError                      drawn as {"error": {"message", "type", "param", "c
 ├── NotFound                  404
 ├── MethodNotAllowed          405
 ├── BodyTooLarge              413
+├── BlobMissing               500
 └── Unavailable               503
+    └── StorageUnavailable
 StartError                    the process cannot start; the sentence is for the operator
 """
 
@@ -61,10 +63,18 @@ class BodyTooLarge(InvalidRequest):
     status = 413
 
 
+class BlobMissing(ApiError):
+    """The content of the file is not in the file storage."""
+
+
 class Unavailable(ApiError):
     """The server is shutting down or overloaded. Please try again in a moment."""
 
     status = 503
+
+
+class StorageUnavailable(Unavailable):
+    """The file storage does not answer. Please try again in a moment."""
 
 
 class StartError(Exception):

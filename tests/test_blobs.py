@@ -1,0 +1,215 @@
+"""File bytes: the same conformance tests for a local directory, memory and S3."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from pathlib import Path
+from socket import create_server
+
+import httpx2
+import pytest
+from obstore.store import MemoryStore
+
+from tests.support.s3 import BUCKET, KEYS, running_s3
+from threadloom.blobs import PART, Blobs, open_blobs
+from threadloom.config import Settings
+from threadloom.errors import BlobMissing, StartError, StorageUnavailable
+
+STORES = ("directory", "memory", "s3")
+
+
+class Interrupted(Exception):
+    """The bytes stop coming."""
+
+
+@pytest.fixture(scope="module")
+def s3() -> Generator[str]:
+    with running_s3() as address:
+        yield address
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def s3_settings(address: str, url: str = f"s3://{BUCKET}/some/where") -> Settings:
+    storage = {"url": url, "s3": KEYS | {"endpoint": address}}
+    return Settings.model_validate({"storage": storage}, context=None)
+
+
+def file_settings(url: str | None, data_dir: Path) -> Settings:
+    return Settings.model_validate({"storage": {"url": url}, "data_dir": data_dir}, context=None)
+
+
+@pytest.fixture(params=STORES)
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    match request.param:
+        case "directory":
+            return open_blobs(file_settings(None, tmp_path))
+        case "memory":
+            return Blobs(MemoryStore())
+        case _:
+            return open_blobs(s3_settings(request.getfixturevalue("s3")))
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+async def broken(size: int) -> AsyncGenerator[bytes]:
+    yield b"x" * size
+    raise Interrupted
+
+
+async def content(blobs: Blobs, *keys: str) -> bytes:
+    return b"".join([piece async for piece in blobs.read(keys)])
+
+
+async def write(blobs: Blobs, *given: bytes) -> str:
+    key = blobs.new_key()
+    assert await blobs.write(key, pieces(*given)) == sum(map(len, given))
+    return key
+
+
+@pytest.mark.parametrize(
+    "given",
+    [(), (b"",), (b"one",), (b"a", b"", b"b"), (b"x" * PART,), (b"y" * 1_000_003,) * 12],
+    ids=["nothing", "empty", "one", "several", "just a part", "parts"],
+)
+async def test_what_was_written_is_read(blobs: Blobs, given: tuple[bytes, ...]) -> None:
+    assert await content(blobs, await write(blobs, *given)) == b"".join(given)
+
+
+async def test_several_blobs_are_read_one_after_the_other(blobs: Blobs) -> None:
+    keys = [await write(blobs, text) for text in (b"one ", b"", b"two ", b"three")]
+    assert await content(blobs, *keys) == b"one two three"
+    assert await content(blobs) == b""
+
+
+async def test_blobs_become_a_local_file(blobs: Blobs, tmp_path: Path) -> None:
+    keys = [await write(blobs, b"one " * 1_000_000), await write(blobs, b"two")]
+    await blobs.download(keys, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"one " * 1_000_000 + b"two"
+
+
+async def test_a_missing_blob_is_told_apart(blobs: Blobs, tmp_path: Path) -> None:
+    there = await write(blobs, b"there")
+    with pytest.raises(BlobMissing):
+        await content(blobs, there, blobs.new_key())
+    with pytest.raises(BlobMissing):
+        await blobs.download([blobs.new_key()], tmp_path / "copy")
+
+
+async def test_deleted_blobs_are_gone_and_others_stay(blobs: Blobs) -> None:
+    kept, gone, also = [await write(blobs, b"text") for _ in range(3)]
+    await blobs.delete([gone, blobs.new_key(), also])
+    await blobs.delete([gone])
+    await blobs.delete([])
+    for key in (gone, also):
+        with pytest.raises(BlobMissing):
+            await content(blobs, key)
+    assert await content(blobs, kept) == b"text"
+
+
+@pytest.mark.parametrize("size", [10, 3 * PART + 1])
+async def test_a_write_that_breaks_leaves_nothing(blobs: Blobs, size: int, s3: str) -> None:
+    key = blobs.new_key()
+    with pytest.raises(Interrupted):
+        await blobs.write(key, broken(size))
+    with pytest.raises(BlobMissing):
+        await content(blobs, key)
+    assert "<Upload>" not in httpx2.get(f"{s3}/{BUCKET}?uploads").text
+
+
+@pytest.mark.parametrize("size", [10, 3 * PART + 1])
+async def test_a_write_that_is_cancelled_leaves_nothing(blobs: Blobs, size: int, s3: str) -> None:
+    written = asyncio.Event()
+
+    async def hanging() -> AsyncGenerator[bytes]:
+        yield b"x" * size
+        written.set()
+        await asyncio.Event().wait()
+
+    key = blobs.new_key()
+    writing = asyncio.create_task(blobs.write(key, hanging()))
+    await written.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    with pytest.raises(BlobMissing):
+        await content(blobs, key)
+    assert "<Upload>" not in httpx2.get(f"{s3}/{BUCKET}?uploads").text
+
+
+async def test_nothing_can_be_read_before_all_is_written(blobs: Blobs) -> None:
+    key = blobs.new_key()
+
+    async def looking() -> AsyncGenerator[bytes]:
+        yield b"x" * 2 * PART
+        with pytest.raises(BlobMissing):
+            await content(blobs, key)
+        yield b"y"
+
+    await blobs.write(key, looking())
+    assert len(await content(blobs, key)) == 2 * PART + 1
+
+
+async def test_many_are_written_and_read_at_once(blobs: Blobs) -> None:
+    texts = [f"text {number} ".encode() * 1000 for number in range(20)]
+    keys = await asyncio.gather(*(write(blobs, text) for text in texts))
+    assert await asyncio.gather(*(content(blobs, key) for key in keys)) == texts
+
+
+def test_keys_are_unlike_each_other_and_name_nothing() -> None:
+    blobs = Blobs(MemoryStore())
+    keys = {blobs.new_key() for _ in range(1000)}
+    assert len(keys) == 1000
+    assert all(len(key) == 41 and key[2] == "/" for key in keys)
+
+
+async def test_a_directory_forgets_what_a_killed_process_left(tmp_path: Path) -> None:
+    blobs = open_blobs(file_settings(None, tmp_path))
+    key = await write(blobs, b"text")
+    unfinished = tmp_path / "files" / f"{key}#1"
+    unfinished.write_bytes(b"te")
+    await blobs.delete([key])
+    assert not unfinished.exists()
+
+
+async def test_another_directory_is_chosen_by_url(tmp_path: Path) -> None:
+    directory = tmp_path / "else where"
+    blobs = open_blobs(file_settings(directory.as_uri(), tmp_path))
+    key = await write(blobs, b"text")
+    assert (directory / key).read_bytes() == b"text"
+
+
+async def test_a_bucket_holds_keys_below_its_prefix(s3: str) -> None:
+    key = await write(open_blobs(s3_settings(s3)), b"text")
+    assert f"<Key>some/where/{key}</Key>" in httpx2.get(f"{s3}/{BUCKET}").text
+
+
+def test_a_directory_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "files").write_text("in the way")
+    with pytest.raises(StartError, match="Cannot open the file storage: "):
+        open_blobs(file_settings(None, tmp_path))
+    with pytest.raises(StartError, match="Cannot open the file storage: "):
+        open_blobs(file_settings("s3://", tmp_path))
+
+
+async def test_a_store_that_does_not_answer_is_told_apart(unused_port: int) -> None:
+    blobs = open_blobs(s3_settings(f"http://127.0.0.1:{unused_port}"))
+    with pytest.raises(StorageUnavailable) as caught:
+        await write(blobs, b"text")
+    assert str(unused_port) not in caught.value.message
+    with pytest.raises(StorageUnavailable):
+        await content(blobs, blobs.new_key())
+    with pytest.raises(StorageUnavailable):
+        await blobs.delete([blobs.new_key()])
+
+
+async def test_a_bucket_that_is_not_there_is_no_answer(s3: str) -> None:
+    blobs = open_blobs(s3_settings(s3, url="s3://nowhere"))
+    with pytest.raises(StorageUnavailable):
+        await write(blobs, b"text")
