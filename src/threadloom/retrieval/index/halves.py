@@ -1,0 +1,116 @@
+"""The two halves of a search over a snapshot: nearest vectors and matching words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threadloom.retrieval.embedder import Vector
+from threadloom.retrieval.index import NONE_SCORED, FileSeqs, Scored
+from threadloom.retrieval.index.segments import Mask, Part, Segment
+from threadloom.retrieval.index.snapshots import Snapshot
+from threadloom.retrieval.index.vectors import Hits, products, search
+from threadloom.retrieval.lexical import bm25
+from threadloom.retrieval.terms import query_terms
+
+CANDIDATES = 8
+"""How many candidates a packed scan gives for each chunk that is wanted."""
+ENOUGH = 2
+"""How many different chunks must be among them; otherwise every window is looked at."""
+
+
+def nearest(
+    snapshot: Snapshot, model: str, query: Vector, *, limit: int, files: FileSeqs | None
+) -> Scored:
+    found: list[Scored] = []
+    for part in snapshot.parts:
+        if part.segment.model == (model, query.size):
+            positions, scores = nearest_in(part, query, limit, files)
+            found.append(Scored(part.segment.chunks[positions], scores))
+    return best(found, limit)
+
+
+def nearest_in(part: Part, query: Vector, limit: int, files: FileSeqs | None) -> Hits:
+    """Positions of chunks."""
+    segment = part.segment
+    if files is None and segment.scan:
+        candidates = scanned(part, query, limit)
+        if candidates[0].size >= ENOUGH * limit:
+            return candidates
+    chosen = chosen_chunks(part, files)
+    among = None if chosen is None else chosen[segment.owners]
+    if not segment.owners.size or (among is not None and not among.any()):
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    # However many windows a chunk has, `limit` different chunks are among so many of them.
+    hits = search(segment.flat, query, limit * segment.widest, among)
+    return best_windows(segment, hits)
+
+
+def scanned(part: Part, query: Vector, limit: int) -> Hits:
+    """The candidates of the packed scan, exactly scored."""
+    segment = part.segment
+    assert segment.scan
+    windows, live = segment.vectors.shape[0], part.alive_windows
+    wanted = CANDIDATES * limit * -(-windows // segment.chunks.size)
+    positions, _ = search(segment.scan, query, wanted, None)
+    if live is not None:
+        positions = positions[live[positions]]
+    return best_windows(segment, products(segment.vectors, positions, query))
+
+
+def best_windows(segment: Segment, hits: Hits) -> Hits:
+    """Each chunk with the best of its windows, which is the first."""
+    chunks, first = np.unique(segment.owners[hits[0]], return_index=True)
+    order = np.argsort(first)
+    return chunks[order].astype(np.int64), hits[1][first[order]]
+
+
+def matching(snapshot: Snapshot, text: str, *, limit: int, files: FileSeqs | None) -> Scored:
+    terms = query_terms(text)
+    if not terms.size or not snapshot.parts:
+        return NONE_SCORED
+    # What a filter hides still counts for how rare a word is: a filter does not change scores.
+    scores = bm25(
+        [part.segment.words for part in snapshot.parts],
+        terms,
+        [part.alive_chunks for part in snapshot.parts],
+    )
+    return best(
+        [
+            matching_in(part, each, limit, files)
+            for part, each in zip(snapshot.parts, scores, strict=True)
+        ],
+        limit,
+    )
+
+
+def matching_in(
+    part: Part, scores: NDArray[np.float32], limit: int, files: FileSeqs | None
+) -> Scored:
+    found = np.flatnonzero(scores > 0)
+    if files is not None and (chosen := chosen_chunks(part, files)) is not None:
+        found = found[chosen[found]]
+    if found.size > limit:
+        least = np.partition(scores[found], -limit)[-limit]
+        found = found[scores[found] >= least]
+    return Scored(part.segment.chunks[found], scores[found])
+
+
+def chosen_chunks(part: Part, files: FileSeqs | None) -> Mask | None:
+    """The chunks of live files that are also among `files`; None if all are."""
+    if files is None:
+        return part.alive_chunks
+    chosen = np.isin(part.segment.file_seqs, files)
+    if part.alive is not None:
+        chosen &= part.alive
+    return None if chosen.all() else part.segment.of_files(chosen)
+
+
+def best(found: Sequence[Scored], limit: int) -> Scored:
+    """The best of all; among equals the older one comes first, so that an answer is always the same."""
+    if not found:
+        return NONE_SCORED
+    chunks = np.concatenate([one.chunks for one in found])
+    scores = np.concatenate([one.scores for one in found])
+    order = np.lexsort((chunks, -scores))[:limit]
+    return Scored(chunks[order], scores[order])
