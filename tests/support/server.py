@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,6 +16,7 @@ from tests.support.contract import ContractCheck
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, create_key, ensure_project
 from threadloom.app import create_app
+from threadloom.blobs import open_blobs
 from threadloom.clock import Clock, SystemClock
 from threadloom.commands.serve import Server
 from threadloom.config import Settings
@@ -68,13 +71,16 @@ async def running_server(
     with_worker: bool = True,
 ) -> AsyncGenerator[Running]:
     """Start on a migrated database; stop as SIGTERM would."""
-    chosen = Settings.model_validate({"server": {"port": 0}} | dict(settings or {}), context=None)
+    folder = tempfile.TemporaryDirectory(prefix="threadloom-test-")
+    defaults = {"server": {"port": 0}, "data_dir": Path(folder.name)}
+    chosen = Settings.model_validate(defaults | dict(settings or {}), context=None)
     database = Database(url, clock=clock or SystemClock(), ids=ids or RandomIds())
     try:
         project = await database.write(ensure_project)
         key = await database.write(create_key, project="default", name="test")
         keys = Keys(database, admin_key=None, default_project=project)
-        context = Context(chosen, database, Feed(database), models, keys)
+        blobs = open_blobs(chosen)
+        context = Context(chosen, database, Feed(database), models, keys, blobs)
         worker = Worker(database, context.feed, models, chosen.runs, built_in)
         check = ContractCheck(create_app(context))
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -99,3 +105,4 @@ async def running_server(
         check.raise_faults()
     finally:
         await database.close()
+        folder.cleanup()

@@ -8,6 +8,7 @@ from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from threadloom.api.keys import Keys
+from threadloom.blobs import Blobs
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.tx import Order, PageQuery, Rows
@@ -27,6 +28,7 @@ class Context:
     feed: Feed
     models: Models
     keys: Keys
+    blobs: Blobs
 
 
 async def context(request: Request) -> Context:

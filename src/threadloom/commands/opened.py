@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, ensure_project
+from threadloom.blobs import open_blobs
 from threadloom.clock import SystemClock
 from threadloom.config import Settings
 from threadloom.db.database import Database
@@ -50,4 +51,4 @@ async def open_context(settings: Settings) -> AsyncGenerator[Context]:
             admin_key=admin.get_secret_value() if admin else None,
             default_project=await database.write(ensure_project),
         )
-        yield Context(settings, database, Feed(database), models, keys)
+        yield Context(settings, database, Feed(database), models, keys, open_blobs(settings))
