@@ -6,14 +6,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from threadloom.errors import Unavailable
+
 Vector = NDArray[np.float32]
 """Unit length, shape (dimensions,)."""
 Windows = NDArray[np.float32]
 """One vector of unit length for each window of a text, shape (windows, dimensions)."""
 
 
-class EmbeddingError(Exception):
-    """The embedder could not answer; the sentence may be shown to a client."""
+class EmbeddingError(Unavailable):
+    """The embedding model does not answer. Please try again in a moment."""
 
 
 class Embedder(Protocol):
