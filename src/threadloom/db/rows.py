@@ -2,10 +2,20 @@
 
 from typing import ClassVar
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, Text, UniqueConstraint, text
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from threadloom.db.columns import Json, Serial
+from threadloom.errors import NotFound
 from threadloom.types.files import Purpose
 from threadloom.types.messages import Attachment, Content, IncompleteDetails, MessageStatus, Role
 from threadloom.types.run_steps import RecordedCall, RunStepStatus, RunStepType, StepDetails
@@ -38,12 +48,18 @@ NEVER_AGAIN = {"sqlite_autoincrement": True}
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "in_progress", "requires_action", "cancelling")
 IS_ACTIVE = text(f"status IN ({', '.join(repr(status) for status in ACTIVE)})")
+IS_PENDING = text("status = 'pending'")
+NAMES_FILES = text("CAST(tool_resources AS TEXT) LIKE '%file-%'")
+
+
+def index_where(condition: TextClause, *columns: str) -> Index:
+    """An index of the few rows that somebody will look for."""
+    return Index(None, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 def index_where_set(*columns: str) -> Index:
-    """An index of the rows whose last column is not NULL: those that somebody will look for."""
-    is_set = text(f"{columns[-1]} IS NOT NULL")
-    return Index(None, *columns, sqlite_where=is_set, postgresql_where=is_set)
+    """An index of the rows whose last column is not NULL."""
+    return index_where(text(f"{columns[-1]} IS NOT NULL"), *columns)
 
 
 class Row(DeclarativeBase):
@@ -73,6 +89,10 @@ class Owned(Numbered):
     """An object of a project, reached only through a `ProjectTx`."""
 
     noun: ClassVar[str]
+
+    @classmethod
+    def missing(cls, object_id: str) -> NotFound:
+        return NotFound(f"No {cls.noun} found with id '{object_id}'.")
 
     @declared_attr
     @classmethod
@@ -121,7 +141,11 @@ class AssistantRow(Owned, Row):
     """An assistant."""
 
     __tablename__ = "assistants"
-    __table_args__ = (Index(None, "project_id", "seq"), NEVER_AGAIN)
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        index_where(NAMES_FILES, "project_id"),
+        NEVER_AGAIN,
+    )
     noun = "assistant"
 
     name: Mapped[str | None]
@@ -141,7 +165,11 @@ class ThreadRow(Owned, Row):
     """A thread."""
 
     __tablename__ = "threads"
-    __table_args__ = (Index(None, "project_id", "seq"), NEVER_AGAIN)
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        index_where(NAMES_FILES, "project_id"),
+        NEVER_AGAIN,
+    )
     noun = "thread"
 
     tool_resources: Mapped[ToolResources] = mapped_column(Json(ToolResources))
@@ -285,6 +313,10 @@ class FileRow(Owned, Row):
     __table_args__ = (Index(None, "project_id", "seq"), index_where_set("expires_at"), NEVER_AGAIN)
     noun = "file"
 
+    @classmethod
+    def missing(cls, object_id: str) -> NotFound:
+        return NotFound(f"No such File object: {object_id}", param="id")
+
     purpose: Mapped[Purpose] = mapped_column(Text)
     filename: Mapped[str]
     bytes: Mapped[int]
@@ -297,7 +329,11 @@ class UploadRow(Owned, Row):
     """An upload in parts. `file_expires_after` are the seconds that its file is to live."""
 
     __tablename__ = "uploads"
-    __table_args__ = (Index(None, "project_id", "seq"), NEVER_AGAIN)
+    __table_args__ = (
+        Index(None, "project_id", "seq"),
+        index_where(IS_PENDING, "expires_at"),
+        NEVER_AGAIN,
+    )
     noun = "upload"
 
     purpose: Mapped[Purpose] = mapped_column(Text)

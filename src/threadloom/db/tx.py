@@ -48,6 +48,11 @@ class Tx:
         """Like `wake`, for other processes only: this one knows already."""
         self.told.add(channel)
 
+    def delete(self, row: Owned) -> None:
+        """Delete a row and remember where it stood."""
+        self.session.add(TombstoneRow(id=row.id, project_id=row.project_id, seq=row.seq))
+        self.session.delete(row)
+
 
 @dataclass(frozen=True)
 class PageQuery:
@@ -102,7 +107,7 @@ class ProjectTx(Tx):
         return dict(row)
 
     def missing(self, kind: type[Owned], object_id: str) -> NotFound:
-        return NotFound(f"No {kind.noun} found with id '{object_id}'.")
+        return kind.missing(object_id)
 
     def page(
         self,
@@ -146,11 +151,6 @@ class ProjectTx(Tx):
             param=name,
             code="invalid_value",
         )
-
-    def delete(self, row: Owned) -> None:
-        """Delete a row and remember where it stood."""
-        self.session.add(TombstoneRow(id=row.id, project_id=self.project_id, seq=row.seq))
-        self.session.delete(row)
 
 
 # Building a statement costs three times as much as running it: each shape is built once.
