@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from threadloom.types.shared import Echoed, Received, fault
+from threadloom.types.shared import Echoed, fault
 
 DEFAULT_CHUNK_TOKENS = 800
 DEFAULT_OVERLAP_TOKENS = 400
@@ -47,21 +47,3 @@ class StaticChunking(Echoed):
                 f"{self.chunk_overlap_tokens} instead.",
             )
         return self
-
-
-class ComparisonFilter(Received):
-    """Compares one attribute."""
-
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
-    key: str
-    value: str | float | bool | list[str | float]
-
-
-class CompoundFilter(Received):
-    """Joins filters."""
-
-    type: Literal["and", "or"]
-    filters: list["Filter"]
-
-
-Filter = Annotated[ComparisonFilter | CompoundFilter, Field(discriminator="type")]

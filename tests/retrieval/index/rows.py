@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, select, update
 
 from threadloom.api.keys import ensure_project
@@ -13,9 +14,10 @@ from threadloom.db.rows import ChunkRow, VectorStoreFileRow, VectorStoreRow
 from threadloom.db.tx import Tx
 from threadloom.retrieval.index import StoreState
 from threadloom.retrieval.terms import pack_terms
-from threadloom.types.vector_stores import AttributeValue, StaticChunking
+from threadloom.types.vector_stores import Attributes, AttributeValue, StaticChunking
 
 MODEL = "test-model"
+ATTRIBUTES: TypeAdapter[Attributes] = TypeAdapter(Attributes)
 Windows = NDArray[np.float32]
 
 
@@ -76,7 +78,7 @@ def file_row(tx: Tx, project: str, store_id: str, file: FileData) -> VectorStore
         file_id=file_id,
         status="completed",
         usage_bytes=sum(2 * windows.size for windows in file.chunks),
-        attributes=dict(file.attributes),
+        attributes=ATTRIBUTES.validate_python(file.attributes),
         chunking_strategy=StaticChunking(),
         embedding_model=file.model,
         dimensions=dimensions,
