@@ -374,10 +374,13 @@ class StrayBlobRow(Row):
 
 
 class VectorStoreRow(Owned, Row):
-    """A vector store. `generation` counts the changes of what a search of it may find."""
+    """A vector store. `generation` counts the changes of what a search of it may find.
+
+    At `sweep_at`, which is when it expires, what it holds is removed; NULL: never, or done.
+    """
 
     __tablename__ = "vector_stores"
-    __table_args__ = (Index(None, "project_id", "seq"), NEVER_AGAIN)
+    __table_args__ = (Index(None, "project_id", "seq"), index_where_set("sweep_at"), NEVER_AGAIN)
     noun = "vector store"
 
     name: Mapped[str | None]
@@ -387,6 +390,7 @@ class VectorStoreRow(Owned, Row):
     metadata_: Mapped[dict[str, str]] = mapped_column("metadata", Json(dict[str, str]))
 
     generation: Mapped[int] = mapped_column(default=0)
+    sweep_at: Mapped[int | None]
 
 
 class InVectorStore(Owned):
@@ -444,15 +448,14 @@ class ChunkRow(Row):
     """A piece of a file's text, as search finds it; `start` and `end` are its place in that text, in characters.
 
     `vectors` holds one float16 vector of unit length per window of the text, `terms` what lexical search counts.
+    Chunks do not go with their file but later, in pieces: removing 100,000 at once would hold SQLite's writer for seconds.
     """
 
     __tablename__ = "chunks"
     __table_args__ = (UniqueConstraint("store_file_seq", "position"), NEVER_AGAIN)
 
     seq: Mapped[int] = mapped_column(Serial, primary_key=True)
-    store_file_seq: Mapped[int] = mapped_column(
-        Serial, ForeignKey("vector_store_files.seq", ondelete="CASCADE")
-    )
+    store_file_seq: Mapped[int]
     position: Mapped[int]
     text: Mapped[str]
     start: Mapped[int]
@@ -461,3 +464,11 @@ class ChunkRow(Row):
     heading: Mapped[str | None]
     vectors: Mapped[bytes] = mapped_column(LargeBinary)
     terms: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class StrayChunksRow(Row):
+    """The chunks of a file that is in its vector store no more: nothing finds them, and they are removed in pieces."""
+
+    __tablename__ = "stray_chunks"
+
+    store_file_seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
