@@ -6,7 +6,7 @@ from typing import assert_never
 
 import numpy as np
 import orjson
-from sqlalchemy import Text, bindparam, cast, select
+from sqlalchemy import Text, bindparam, cast, func, select
 
 from threadloom.db.rows import VectorStoreFileRow
 from threadloom.db.tx import Tx
@@ -24,14 +24,13 @@ Given = Mapping[str, AttributeValue]
 Predicate = Callable[[Given], bool]
 Comparison = Callable[[AttributeValue, AttributeValue], bool]
 
-# As text, because each database's driver would read JSON in its own way, and more slowly.
-ATTRIBUTES = (
-    select(VectorStoreFileRow.seq, cast(VectorStoreFileRow.attributes, Text))
-    .where(
-        VectorStoreFileRow.vector_store_id == bindparam("store_id"),
-        VectorStoreFileRow.status == "completed",
-    )
-    .order_by(VectorStoreFileRow.seq)
+# One row, because thousands would cost more than all that is done with them.
+ATTRIBUTES = select(
+    func.aggregate_strings(cast(VectorStoreFileRow.seq, Text), ","),
+    func.aggregate_strings(cast(VectorStoreFileRow.attributes, Text), ","),
+).where(
+    VectorStoreFileRow.vector_store_id == bindparam("store_id"),
+    VectorStoreFileRow.status == "completed",
 )
 ORDERS: Mapping[str, Comparison] = {
     "gt": operator.gt,
@@ -47,9 +46,10 @@ def matching_files(tx: Tx, store_id: str, wanted: Filter | None) -> FileSeqs | N
     """The completed files that a search may find; None stands for all."""
     if wanted is None:
         return None
-    matches = predicate(wanted)
-    rows = tx.session.execute(ATTRIBUTES, {"store_id": store_id})
-    return np.array([seq for seq, text in rows if matches(orjson.loads(text))], np.int64)
+    seqs, attributes = tx.session.execute(ATTRIBUTES, {"store_id": store_id}).one()
+    given: list[Given] = orjson.loads(f"[{attributes or ''}]")
+    found = np.fromiter(map(predicate(wanted), given), np.bool_, len(given))
+    return np.sort(np.fromstring(seqs or "", np.int64, sep=",")[found])
 
 
 def predicate(wanted: Filter) -> Predicate:
