@@ -1,4 +1,4 @@
-"""Fixtures: a server whose clock and ids are those of the test, and which has a built-in tool."""
+"""Fixtures: a server whose clock and ids are those of the test, and which has built-in tools."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -8,7 +8,14 @@ import pytest
 
 from tests.runs.driver import Api
 from tests.support.server import Running, running_server
-from threadloom.testing import EchoTool, FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
+from threadloom.testing import (
+    EchoTool,
+    FrozenClock,
+    ScriptedModel,
+    ScriptedModels,
+    ScriptedSearch,
+    SequentialIds,
+)
 
 
 @pytest.fixture
@@ -19,6 +26,11 @@ def clock() -> FrozenClock:
 @pytest.fixture
 def tool() -> EchoTool:
     return EchoTool()
+
+
+@pytest.fixture
+def search() -> ScriptedSearch:
+    return ScriptedSearch()
 
 
 @pytest.fixture
@@ -38,6 +50,7 @@ async def server(
     models: ScriptedModels,
     clock: FrozenClock,
     tool: EchoTool,
+    search: ScriptedSearch,
     settings: Mapping[str, Any],
 ) -> AsyncGenerator[Running]:
     async with running_server(
@@ -45,6 +58,7 @@ async def server(
         models,
         settings=settings,
         built_in={tool.name: tool},
+        search=search,
         clock=clock,
         ids=SequentialIds(),
     ) as running:

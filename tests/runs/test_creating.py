@@ -3,6 +3,7 @@
 import pytest
 
 from tests.runs.driver import CODE, FUNCTION, Api, Json
+from tests.support.server import running_server
 from threadloom.llm.chat import (
     AssistantMessage,
     Function,
@@ -14,7 +15,7 @@ from threadloom.llm.chat import (
     ToolMessage,
     UserMessage,
 )
-from threadloom.testing import ScriptedModel
+from threadloom.testing import EchoTool, ScriptedModel, ScriptedModels
 
 SCHEMA: Json = {
     "type": "json_schema",
@@ -191,10 +192,16 @@ async def test_calls_of_earlier_runs_are_not_repeated_to_the_model(
     assert model.requests[-1].messages == (user("Hi"), AssistantMessage("One"), user("And?"))
 
 
-async def test_only_tools_that_this_server_has_are_offered(api: Api, model: ScriptedModel) -> None:
+async def test_only_tools_that_this_server_has_are_offered(
+    database_url: str, models: ScriptedModels, model: ScriptedModel, tool: EchoTool
+) -> None:
     model.says("Hello")
-    talk = await api.talk(tools=[FUNCTION, {"type": "file_search"}, CODE])
-    await talk.ask()
+    async with (
+        running_server(database_url, models, built_in={tool.name: tool}) as running,
+        running.http() as http,
+    ):
+        talk = await Api(http).talk(tools=[FUNCTION, {"type": "file_search"}, CODE])
+        await talk.ask()
     offered = [function.name for function in model.requests[0].tools]
     assert offered == ["weather", "code_interpreter"]
 

@@ -24,6 +24,7 @@ from threadloom.db.database import Database
 from threadloom.events import Feed
 from threadloom.ids import Ids, RandomIds
 from threadloom.llm.chat import Models
+from threadloom.runs.file_search import FileSearch, PassageSearch
 from threadloom.runs.tools import BuiltInTools
 from threadloom.worker import Worker
 
@@ -66,6 +67,7 @@ async def running_server(
     *,
     settings: Mapping[str, Any] | None = None,
     built_in: BuiltInTools | None = None,
+    search: PassageSearch | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
     with_worker: bool = True,
@@ -81,7 +83,10 @@ async def running_server(
         keys = Keys(database, admin_key=None, default_project=project)
         blobs = open_blobs(chosen)
         context = Context(chosen, database, Feed(database), models, keys, blobs)
-        worker = Worker(database, context.feed, models, chosen.runs, built_in)
+        tools = dict(built_in or {})
+        if search is not None:
+            tools["file_search"] = FileSearch(database, search, chosen.file_search)
+        worker = Worker(database, context.feed, models, chosen.runs, tools)
         check = ContractCheck(create_app(context))
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 

@@ -1,11 +1,12 @@
 """Runs and their streams."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from sqlalchemy import ColumnElement
 
 from threadloom.api.context import Db, Listing, RunId, Server, ThreadId, page_of
+from threadloom.api.included import Included
 from threadloom.api.route import AssistantsRoute
 from threadloom.api.streams import cursor_of, stream_run
 from threadloom.db.rows import RunRow, ThreadRow
@@ -24,39 +25,27 @@ from threadloom.types.shared import Page
 
 router = APIRouter(prefix="/v1", tags=["Runs"], route_class=AssistantsRoute)
 SOON = frozenset[RunStatus]({"queued", "in_progress", "cancelling"})
-ResultContent = Literal["step_details.tool_calls[*].file_search.results[*].content"]
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
-async def includes(
-    include: Annotated[list[ResultContent] | None, Query()] = None,
-    include_brackets: Annotated[list[ResultContent] | None, Query(alias="include[]")] = None,
-) -> frozenset[ResultContent]:
-    """Parts of run steps that are sent only on demand."""
-    return frozenset((*(include or ()), *(include_brackets or ())))
-
-
-Include = Depends(includes)
-
-
 @router.post("/threads/runs", response_model=Run, responses=STREAM)
-async def create_thread_and_run(body: ThreadAndRunCreate, db: Db, server: Server) -> Run | Response:
+async def create_thread_and_run(
+    body: ThreadAndRunCreate, db: Db, server: Server, included: Included
+) -> Run | Response:
     run = await db.write(
         actions.create_thread_and_run, body, expires_after=server.settings.runs.expires_after
     )
-    return stream_run(server.feed, run.id) if body.stream else run
+    return stream_run(server.feed, run.id, included) if body.stream else run
 
 
-@router.post(
-    "/threads/{thread_id}/runs", response_model=Run, responses=STREAM, dependencies=[Include]
-)
+@router.post("/threads/{thread_id}/runs", response_model=Run, responses=STREAM)
 async def create_run(
-    thread_id: ThreadId, body: RunCreate, db: Db, server: Server
+    thread_id: ThreadId, body: RunCreate, db: Db, server: Server, included: Included
 ) -> Run | Response:
     run = await db.write(
         actions.create_run, thread_id, body, expires_after=server.settings.runs.expires_after
     )
-    return stream_run(server.feed, run.id) if body.stream else run
+    return stream_run(server.feed, run.id, included) if body.stream else run
 
 
 @router.get("/threads/{thread_id}/runs")
@@ -89,10 +78,15 @@ async def cancel_run(thread_id: ThreadId, run_id: RunId, db: Db) -> Run:
     "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", response_model=Run, responses=STREAM
 )
 async def submit_tool_outputs(
-    thread_id: ThreadId, run_id: RunId, body: SubmitToolOutputs, db: Db, server: Server
+    thread_id: ThreadId,
+    run_id: RunId,
+    body: SubmitToolOutputs,
+    db: Db,
+    server: Server,
+    included: Included,
 ) -> Run | Response:
     run, cursor = await db.write(actions.submit_tool_outputs, thread_id, run_id, body)
-    return stream_run(server.feed, run.id, cursor) if body.stream else run
+    return stream_run(server.feed, run.id, included, cursor) if body.stream else run
 
 
 @router.get(
@@ -106,13 +100,14 @@ async def follow_run(
     run_id: RunId,
     db: Db,
     server: Server,
+    included: Included,
     after: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A run's events from its beginning, or from where a client stopped. Not part of OpenAI's API."""
     cursor = cursor_of(after or last_event_id)
     await db.read(shown_run, thread_id, run_id)
-    return stream_run(server.feed, run_id, cursor)
+    return stream_run(server.feed, run_id, included, cursor)
 
 
 @router.get("/runs", tags=["Threadloom's own"])

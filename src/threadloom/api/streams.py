@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from threadloom.api.answers import envelope
+from threadloom.api.included import ResultContent, shown_event
 from threadloom.db.columns import dumps
 from threadloom.errors import ApiError, InvalidRequest, Unavailable
 from threadloom.events import START, Cursor, Event, Feed, FeedClosed, RunDeleted
@@ -21,10 +22,12 @@ DONE = b"event: done\ndata: [DONE]\n\n"
 log = structlog.get_logger()
 
 
-def stream_run(feed: Feed, run_id: str, cursor: Cursor = START) -> Response:
+def stream_run(
+    feed: Feed, run_id: str, included: frozenset[ResultContent], cursor: Cursor = START
+) -> Response:
     """Answer with the run's events after `cursor`. A client that goes away does not stop the run."""
     return EventSourceResponse(
-        encoded(feed, run_id, cursor),
+        encoded(feed, run_id, included, cursor),
         sep="\n",
         ping=PING_EVERY,
         ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
@@ -33,11 +36,13 @@ def stream_run(feed: Feed, run_id: str, cursor: Cursor = START) -> Response:
     )
 
 
-async def encoded(feed: Feed, run_id: str, cursor: Cursor) -> AsyncIterator[bytes]:
+async def encoded(
+    feed: Feed, run_id: str, included: frozenset[ResultContent], cursor: Cursor
+) -> AsyncIterator[bytes]:
     """Events, then `done`; or an `error` event, which SDKs raise, when the rest cannot be had here."""
     try:
         async for events in feed.follow(run_id, cursor):
-            yield b"".join(map(encode, events))
+            yield b"".join(encode(shown_event(event, included)) for event in events)
         yield DONE
     except FeedClosed:
         yield encode_error(

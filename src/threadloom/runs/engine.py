@@ -12,7 +12,15 @@ from threadloom.db.rows import RunRow
 from threadloom.events import RunLog, RunTx
 from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, ToolCall
 from threadloom.runs import journal, lifecycle
-from threadloom.runs.tools import BuiltInTools, ToolMissing, choice_of, offered, shown_call
+from threadloom.runs.citations import Citer, Sources, sources_of
+from threadloom.runs.tools import (
+    BuiltInTools,
+    ToolFailure,
+    choice_of,
+    named,
+    offered,
+    shown_call,
+)
 from threadloom.runs.transcript import Transcript, build_transcript, text_in, text_of
 from threadloom.runs.turn import Turn, TurnWriter
 from threadloom.runs.usage import run_usage
@@ -70,12 +78,13 @@ class Execution:
     async def proceed(self) -> None:
         """Go on until the run rests. Raises LeaseLost and Cancelling."""
         try:
+            await self._prepare_tools()
             resting = await self._finish_open_calls()
             while not resting:
                 resting = await self._take_turn()
         except ModelError as error:
             await self._commit(lifecycle.fail_run, error.code, error.message)
-        except ToolMissing as error:
+        except ToolFailure as error:
             await self._commit(lifecycle.fail_run, "server_error", str(error))
 
     async def _commit(
@@ -91,6 +100,13 @@ class Execution:
             return result
 
         return await self._log.commit(guarded)
+
+    async def _prepare_tools(self) -> None:
+        """Once for a run: a later claim finds turns."""
+        if not self._turn:
+            for kind in {tool.type for tool in self._run.tools}:
+                if tool := named(kind, self._engine.built_in):
+                    await tool.prepare(self._run)
 
     async def _finish_open_calls(self) -> bool:
         """A worker that was lost may have left calls of a finished turn."""
@@ -120,10 +136,18 @@ class Execution:
             await self._commit(lifecycle.stop_run, "max_prompt_tokens")
             return True
         request = self._request(route.name, transcript)
-        writer = TurnWriter(self._log, self._turn, self._engine.built_in)
+        writer = TurnWriter(self._log, run, self._turn, self._engine.built_in, await self._citer())
         async with aclosing(route.model.stream(request)) as stream:
             turn = await writer.write(stream)
         return await self._conclude(turn, await measured(turn, transcript, tokens))
+
+    async def _citer(self) -> Citer | None:
+        """Who looks after the citations of an answer; nobody when the run searches no files."""
+        kinds = {tool.type for tool in self._run.tools}
+        if "file_search" not in kinds or "file_search" not in self._engine.built_in:
+            return None
+        found = await self._engine.database.read(sources_of, self._run.id)
+        return Citer(Sources(found))
 
     def _request(self, model: str, transcript: Transcript) -> ChatRequest:
         run = self._run
@@ -153,7 +177,7 @@ class Execution:
             content = turn.content or [text_content("")]
             await self._commit(lifecycle.complete_run, self._turn, content, usage)
             return True
-        shown = [(call, shown_call(call, self._engine.built_in)) for call in turn.calls]
+        shown = [(call, shown_call(self._run, call, self._engine.built_in)) for call in turn.calls]
         await self._commit(journal.record_calls, shown, usage)
         return await self._answer(turn.calls)
 
@@ -161,12 +185,11 @@ class Execution:
         """Run the built-in calls one after the other; the client gets the rest. True when it has to answer."""
         functions: list[ToolCall] = []
         for call in calls:
-            tool = next((t for kind, t in self._engine.built_in.items() if kind == call.name), None)
-            if tool is None:
-                functions.append(call)
-            else:
+            if tool := named(call.name, self._engine.built_in):
                 result = await tool.run(self._run, call)
                 await self._commit(journal.record_result, result)
+            else:
+                functions.append(call)
         if functions:
             await self._commit(journal.require_action, functions)
         else:

@@ -1,6 +1,7 @@
 """What a run writes down: its steps, messages and tool calls. Each function is part of one transaction."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import orjson
@@ -11,6 +12,7 @@ from threadloom.db.rows import EventRow, MessageRow, RunStepRow
 from threadloom.db.tx import Tx
 from threadloom.events import RunTx
 from threadloom.llm.chat import ToolCall
+from threadloom.runs.citations import Piece
 from threadloom.runs.states import transition
 from threadloom.runs.tools import ToolResult
 from threadloom.runs.usage import NO_USAGE, add_usage
@@ -20,7 +22,8 @@ from threadloom.types.messages import (
     IncompleteReason,
     Message,
     RefusalContent,
-    text_content,
+    TextContent,
+    TextValue,
 )
 from threadloom.types.run_steps import (
     CreatedMessage,
@@ -42,6 +45,7 @@ from threadloom.types.runs import (
 )
 from threadloom.types.shared import JsonObject
 
+PartKind = Literal["text", "refusal"]
 EndOfStep = Literal["completed", "cancelled", "failed", "expired"]
 OPEN_STEP = (
     select(RunStepRow)
@@ -55,6 +59,43 @@ DELTAS = (
     .where(EventRow.run_id == bindparam("of_run"), EventRow.name == "thread.message.delta")
     .order_by(EventRow.epoch, EventRow.seq)
 )
+
+
+@dataclass
+class PartDraft:
+    """A content part while it is written; `length` counts characters."""
+
+    kind: PartKind
+    pieces: list[str] = field(default_factory=list[str])
+    annotations: list[JsonObject] = field(default_factory=list[JsonObject])
+    length: int = 0
+
+    def add(self, piece: Piece) -> None:
+        if piece.source:
+            self.annotations.append(piece.source.annotation(self.length))
+        self.pieces.append(piece.text)
+        self.length += len(piece.text)
+
+    def add_delta(self, part: JsonObject) -> None:
+        """A piece as it was sent."""
+        text = part["text"] if self.kind == "text" else {"value": part["refusal"]}
+        self.pieces.append(text["value"])
+        self.annotations += map(stored_annotation, text.get("annotations", ()))
+
+    def content(self) -> Content:
+        text = "".join(self.pieces)
+        if self.kind == "refusal":
+            return RefusalContent(type="refusal", refusal=text)
+        return TextContent(
+            type="text", text=TextValue(value=text, annotations=list(self.annotations))
+        )
+
+
+def stored_annotation(sent: JsonObject) -> JsonObject:
+    """An annotation of a delta as its message keeps it."""
+    file_id = sent["file_citation"]["file_id"]
+    kept = {name: value for name, value in sent.items() if name != "index"}
+    return kept | {"file_citation": {"file_id": file_id}}
 
 
 # Opening and closing steps and messages
@@ -180,23 +221,18 @@ def cut_message(tx: RunTx, step: RunStepRow, reason: IncompleteReason) -> None:
 
 def streamed_content(tx: RunTx, message_id: str) -> list[Content]:
     """The content parts that the message's deltas add up to."""
-    parts: dict[int, tuple[str, str]] = {}
+    parts: dict[int, PartDraft] = {}
     for data in tx.session.scalars(DELTAS, {"of_run": tx.run.id}):
         event = orjson.loads(data)
         if event["id"] == message_id:
             for part in event["delta"]["content"]:
-                kind = part["type"]
-                piece = part["text"]["value"] if kind == "text" else part["refusal"]
-                parts[part["index"]] = (kind, parts.get(part["index"], (kind, ""))[1] + piece)
+                parts.setdefault(part["index"], PartDraft(part["type"])).add_delta(part)
     return content_of(parts[index] for index in sorted(parts))
 
 
-def content_of(parts: Iterable[tuple[str, str]]) -> list[Content]:
-    """Parts as `(type, text)` in the stored form."""
-    return [
-        text_content(text) if kind == "text" else RefusalContent(type="refusal", refusal=text)
-        for kind, text in parts
-    ]
+def content_of(parts: Iterable[PartDraft]) -> list[Content]:
+    """Parts in the stored form."""
+    return [part.content() for part in parts]
 
 
 # Tool calls

@@ -27,19 +27,27 @@ class ToolResult:
     delta: JsonObject | None = None
 
 
+class ToolFailure(Exception):
+    """A tool cannot do its work; the sentence becomes the run's `last_error`."""
+
+
 class BuiltInTool(Protocol):
     """A tool of one type for all runs. What it raises ends the run as a server error."""
+
+    async def prepare(self, run: RunRow) -> None:
+        """What must be done before the run's first turn. Cancelled when the run is. Raises ToolFailure."""
+        ...
 
     def function(self, run: RunRow) -> Function:
         """How the model sees the tool; its name is the tool's type."""
         ...
 
-    def begun(self, call: ToolCall) -> StepToolCall:
+    def begun(self, run: RunRow, call: ToolCall) -> StepToolCall:
         """The call as the step shows it before it ran."""
         ...
 
     async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
-        """Do it. Cancelled when the run is."""
+        """Do it. Cancelled when the run is. Raises ToolFailure."""
         ...
 
 
@@ -58,10 +66,6 @@ def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
     return tuple(functions)
 
 
-class ToolMissing(Exception):
-    """The run must use a tool that it does not have."""
-
-
 def choice_of(
     run: RunRow, functions: Sequence[Function], transcript: Sequence[ChatMessage]
 ) -> ToolChoice:
@@ -73,18 +77,22 @@ def choice_of(
         return run.tool_choice
     name = chosen_name(run.tool_choice)
     if name not in {function.name for function in functions}:
-        raise ToolMissing(f"The tool '{name}' of `tool_choice` is not among the run's tools.")
+        raise ToolFailure(f"The tool '{name}' of `tool_choice` is not among the run's tools.")
     return NamedTool(name)
+
+
+def named(name: str, built_in: BuiltInTools) -> BuiltInTool | None:
+    """The tool that answers calls of this name; None when the client does."""
+    return next((tool for kind, tool in built_in.items() if kind == name), None)
 
 
 def chosen_name(choice: JsonObject) -> str:
     return choice["function"]["name"] if choice["type"] == "function" else choice["type"]
 
 
-def shown_call(call: ToolCall, built_in: BuiltInTools) -> StepToolCall:
+def shown_call(run: RunRow, call: ToolCall, built_in: BuiltInTools) -> StepToolCall:
     """A call as its step shows it before it is answered."""
-    for kind, tool in built_in.items():
-        if call.name == kind:
-            return tool.begun(call)
+    if tool := named(call.name, built_in):
+        return tool.begun(run, call)
     function = AnsweredFunction(name=call.name, arguments=call.arguments, output=None)
     return FunctionToolCall(id=call.id, type="function", function=function)

@@ -30,6 +30,7 @@ from threadloom.types.messages import (
     ImageFileContent,
     ImageUrlContent,
     TextContent,
+    text_content,
 )
 from threadloom.types.run_steps import MessageCreationDetails
 
@@ -223,7 +224,7 @@ def instructions_of(run: RunRow) -> str:
 
 def chat_message(role: str, content: Sequence[Content]) -> ChatMessage:
     if role == "assistant":
-        return AssistantMessage(text_in(content))
+        return AssistantMessage(text_in([without_citations(part) for part in content]))
     return UserMessage(tuple(part_of(part) for part in content))
 
 
@@ -237,6 +238,18 @@ def part_of(part: Content) -> Part:
             return TextPart(f"[image {part.image_file.file_id}]")
         case _:
             return TextPart(part.refusal)
+
+
+def without_citations(part: Content) -> Content:
+    """The markers of an earlier run name passages that the model no longer sees."""
+    if not isinstance(part, TextContent):
+        return part
+    value, kept, end = part.text.value, list[str](), 0
+    for annotation in part.text.annotations:
+        if annotation["type"] == "file_citation":
+            kept.append(value[end : annotation["start_index"]])
+            end = annotation["end_index"]
+    return text_content("".join((*kept, value[end:])))
 
 
 def text_in(content: Sequence[Content]) -> str:

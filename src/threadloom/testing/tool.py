@@ -31,7 +31,11 @@ class EchoTool:
         del run
         return Function(self.name, "Echoes.", {"type": "object", "properties": {}})
 
-    def begun(self, call: ToolCall) -> StepToolCall:
+    async def prepare(self, run: RunRow) -> None:
+        pass
+
+    def begun(self, run: RunRow, call: ToolCall) -> StepToolCall:
+        del run
         return shown(call, [])
 
     async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
