@@ -49,8 +49,8 @@ class Tx:
         self.told.add(channel)
 
     def delete(self, row: Owned) -> None:
-        """Delete a row and remember where it stood."""
-        self.session.add(TombstoneRow(id=row.id, project_id=row.project_id, seq=row.seq))
+        """Delete a row and remember where it stood, last if it was there before: a store may get a file again."""
+        self.session.merge(TombstoneRow(id=row.id, project_id=row.project_id, seq=row.seq))
         self.session.delete(row)
 
 

@@ -1,0 +1,1 @@
+"""Files and uploads: their rows, and the blobs that hold their bytes."""

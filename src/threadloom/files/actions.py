@@ -1,0 +1,129 @@
+"""What happens to files. One transaction each."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Text, cast, or_, select
+
+from threadloom.db.rows import (
+    NAMES_FILES,
+    AssistantRow,
+    FileRow,
+    StrayChunksRow,
+    ThreadRow,
+    VectorStoreFileRow,
+    VectorStoreRow,
+)
+from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown, Tx
+from threadloom.files.strays import discard
+from threadloom.types.files import FileExpiresAfter, Purpose
+from threadloom.types.tools import ToolResources
+
+BATCH_FILES_LIVE = 30 * 86_400
+"""Seconds after which files of purpose `batch` expired at the hosted service, unless it was told otherwise."""
+
+
+def create_file(
+    tx: ProjectTx,
+    *,
+    filename: str,
+    purpose: Purpose,
+    size: int,
+    blobs: Sequence[str],
+    lifetime: int | None = None,
+) -> FileRow:
+    """A file whose bytes are these blobs, one after the other."""
+    if lifetime is None and purpose == "batch":
+        lifetime = BATCH_FILES_LIVE
+    file = FileRow(
+        id=tx.ids.new("file-"),
+        project_id=tx.project_id,
+        created_at=tx.now,
+        purpose=purpose,
+        filename=filename,
+        bytes=size,
+        expires_at=None if lifetime is None else tx.now + lifetime,
+        blobs=list(blobs),
+    )
+    tx.session.add(file)
+    tx.session.flush()
+    return file
+
+
+def seconds_of(expires_after: FileExpiresAfter | None) -> int | None:
+    return expires_after and expires_after.seconds
+
+
+def get_file(tx: ProjectTx, file_id: str, *, lock: bool = False) -> FileRow:
+    """The file, unless it has expired. Raises NotFound."""
+    file = tx.get(FileRow, file_id, lock=lock)
+    refuse_expired(tx, file_id, file.expires_at)
+    return file
+
+
+def show_file(tx: ProjectTx, file_id: str) -> Shown:
+    """The same, to be sent."""
+    file = tx.show(FileRow, file_id)
+    refuse_expired(tx, file_id, file["expires_at"])
+    return file
+
+
+def refuse_expired(tx: ProjectTx, file_id: str, expires_at: int | None) -> None:
+    if expires_at is not None and expires_at <= tx.now:
+        raise tx.missing(FileRow, file_id)
+
+
+def page_files(tx: ProjectTx, query: PageQuery, purpose: str | None) -> Rows:
+    conditions = [is_alive(tx)]
+    if purpose:
+        conditions.append(FileRow.purpose == purpose)
+    return tx.page(FileRow, query, *conditions)
+
+
+def is_alive(tx: Tx) -> ColumnElement[bool]:
+    return or_(FileRow.expires_at.is_(None), FileRow.expires_at > tx.now)
+
+
+def delete_file(tx: ProjectTx, file_id: str) -> None:
+    remove(tx, get_file(tx, file_id, lock=True))
+
+
+def remove(tx: Tx, file: FileRow) -> None:
+    """Forget the file wherever it is named; its bytes are swept."""
+    detach(tx, VectorStoreFileRow.file_id == file.id)
+    forget_in_tools(tx, file)
+    discard(tx, file.blobs)
+    tx.delete(file)
+
+
+def detach(tx: Tx, *which: ColumnElement[bool]) -> None:
+    """Take these files out of their vector stores; their chunks are swept.
+
+    Files before stores, and each in order, as everybody locks them who needs both.
+    """
+    found = select(VectorStoreFileRow).where(*which).order_by(VectorStoreFileRow.seq)
+    store_ids: set[str] = set()
+    for store_file in tx.session.scalars(found.with_for_update()).all():
+        store_ids.add(store_file.vector_store_id)
+        tx.session.add(StrayChunksRow(store_file_seq=store_file.seq))
+        tx.delete(store_file)
+    stores = select(VectorStoreRow).where(VectorStoreRow.id.in_(store_ids))
+    for store in tx.session.scalars(stores.order_by(VectorStoreRow.seq).with_for_update()):
+        store.generation += 1
+
+
+def forget_in_tools(tx: Tx, file: FileRow) -> None:
+    """Take the file out of what code interpreters see."""
+    for kind in (AssistantRow, ThreadRow):
+        naming = select(kind).where(
+            kind.project_id == file.project_id,
+            NAMES_FILES,
+            cast(kind.tool_resources, Text).contains(file.id),
+        )
+        for row in tx.session.scalars(naming.order_by(kind.seq).with_for_update(key_share=True)):
+            row.tool_resources = without_file(row.tool_resources, file.id)
+
+
+def without_file(resources: ToolResources, file_id: str) -> ToolResources:
+    seen = resources.get("code_interpreter", {}).get("file_ids", [])
+    kept = [each for each in seen if each != file_id]
+    return resources | {"code_interpreter": {"file_ids": kept}}

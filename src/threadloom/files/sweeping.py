@@ -1,0 +1,72 @@
+"""What nobody asks for: the end of files and uploads that expired, and of bytes that no row refers to."""
+
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import delete, select
+
+from threadloom.blobs import Blobs
+from threadloom.db.database import Database
+from threadloom.db.rows import IS_PENDING, FileRow, StrayBlobRow, UploadRow
+from threadloom.db.tx import Tx
+from threadloom.errors import StorageUnavailable
+from threadloom.files.actions import remove
+from threadloom.files.uploads import expire_upload
+
+ROWS = 50
+BLOBS = 500
+ROUNDS = 20
+SKEW = 60
+"""Seconds that the clocks of two processes may differ: who keeps a blob looks at the same time as who sweeps it."""
+log = structlog.get_logger()
+
+
+async def sweep(database: Database, blobs: Blobs) -> None:
+    """A bounded share of what is due. Any number of processes may sweep at once."""
+    for step in (expire_files, expire_uploads):
+        for _ in range(ROUNDS):
+            if await database.write(step) < ROWS:
+                break
+    try:
+        for _ in range(ROUNDS):
+            if await remove_strays(database, blobs) < BLOBS:
+                break
+    except StorageUnavailable as error:
+        log.warning("blobs not swept", reason=type(error.__cause__).__name__)
+
+
+def expire_files(tx: Tx) -> int:
+    """What DELETE does, for files whose time has come."""
+    due = select(FileRow).where(FileRow.expires_at <= tx.now).order_by(FileRow.expires_at)
+    files = tx.session.scalars(due.limit(ROWS).with_for_update(skip_locked=True)).all()
+    for file in files:
+        remove(tx, file)
+    return len(files)
+
+
+def expire_uploads(tx: Tx) -> int:
+    due = select(UploadRow).where(IS_PENDING, UploadRow.expires_at <= tx.now)
+    uploads = tx.session.scalars(
+        due.order_by(UploadRow.expires_at).limit(ROWS).with_for_update(skip_locked=True)
+    ).all()
+    for upload in uploads:
+        expire_upload(tx, upload)
+    return len(uploads)
+
+
+async def remove_strays(database: Database, blobs: Blobs) -> int:
+    """First the bytes, then the rows: a crash in between only means to do it again."""
+    keys = await database.read(due_strays)
+    if keys:
+        await blobs.delete(keys)
+        await database.write(forget_strays, keys)
+    return len(keys)
+
+
+def due_strays(tx: Tx) -> Sequence[str]:
+    due = select(StrayBlobRow.key).where(StrayBlobRow.due_at <= tx.clock.now() - SKEW)
+    return tx.session.scalars(due.order_by(StrayBlobRow.due_at).limit(BLOBS)).all()
+
+
+def forget_strays(tx: Tx, keys: Sequence[str]) -> None:
+    tx.session.execute(delete(StrayBlobRow).where(StrayBlobRow.key.in_(keys)))
