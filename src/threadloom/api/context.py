@@ -1,11 +1,9 @@
 """What handlers are given: the project's database, the page they are asked for, ids that look like ids."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator
 
 from threadloom.api.keys import Keys
 from threadloom.blobs import Blobs
@@ -14,7 +12,7 @@ from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.tx import Order, PageQuery, Rows
 from threadloom.events import Feed
 from threadloom.llm.chat import Models
-from threadloom.types.shared import Page, Sent, fault
+from threadloom.types.shared import Page, Sent, id_of
 
 SentObject = TypeVar("SentObject", bound=Sent)
 
@@ -50,28 +48,16 @@ async def page_query(
     return PageQuery(limit, order, after, before)
 
 
-def begins_with(prefix: str, param: str) -> Callable[[str], str]:
-    """A check that an id is of the right kind, in the hosted service's words."""
-
-    def check(value: str) -> str:
-        if not value.startswith(prefix):
-            raise fault(
-                "invalid_value",
-                f"Invalid '{param}': '{value}'. Expected an ID that begins with '{prefix}'.",
-            )
-        return value
-
-    return check
-
-
 Server = Annotated[Context, Depends(context)]
 Db = Annotated[ProjectDatabase, Depends(project_database)]
 Listing = Annotated[PageQuery, Depends(page_query)]
-AssistantId = Annotated[str, AfterValidator(begins_with("asst", "assistant_id"))]
-ThreadId = Annotated[str, AfterValidator(begins_with("thread", "thread_id"))]
-MessageId = Annotated[str, AfterValidator(begins_with("msg", "message_id"))]
-RunId = Annotated[str, AfterValidator(begins_with("run", "run_id"))]
-StepId = Annotated[str, AfterValidator(begins_with("step", "step_id"))]
+AssistantId = Annotated[str, id_of("asst")]
+ThreadId = Annotated[str, id_of("thread")]
+MessageId = Annotated[str, id_of("msg")]
+RunId = Annotated[str, id_of("run")]
+StepId = Annotated[str, id_of("step")]
+VectorStoreId = Annotated[str, id_of("vs")]
+FileBatchId = Annotated[str, id_of("vsfb")]
 
 
 def page_of(kind: type[SentObject], rows: Rows) -> Page[SentObject]:

@@ -252,9 +252,27 @@ def own_fault(fault: Fault) -> InvalidRequest:
     """A fault that a type raised itself; it may speak of a key below the value it was raised for."""
     param = shown(fault.path)
     named = QUOTED.search(fault.message)
-    if named and named[1].startswith(f"{param}."):
+    if named and (not param or named[1].startswith(f"{param}.")):
         param = named[1]
     return InvalidRequest(fault.message, param=param or None, code=fault.type)
+
+
+def wrong_prefix(fault: Fault) -> InvalidRequest:
+    return refusal(
+        fault,
+        "invalid_value",
+        f"Invalid {quoted(fault)}: '{fault.input}'. Expected an ID that begins with '{fault.ctx.get('prefix')}'.",
+    )
+
+
+def exclusive(fault: Fault) -> InvalidRequest:
+    """Keys of one object of which only one may be given."""
+    names = [f"'{shown((*fault.path, name))}'" for name in fault.ctx.get("names", ())]
+    message = (
+        f"Mutually exclusive parameters: {names[0]}. Ensure you are only providing one of: "
+        f"{listed(names, 'or')}."
+    )
+    return InvalidRequest(message, param=names[0].strip("'"), code="mutually_exclusive_parameters")
 
 
 def not_json(_: Fault) -> InvalidRequest:
@@ -414,6 +432,8 @@ def number(value: object) -> str:
 TELLERS: dict[str, Callable[[Fault], InvalidRequest]] = {
     "json_invalid": not_json,
     "missing": missing,
+    "wrong_prefix": wrong_prefix,
+    "exclusive": exclusive,
     "extra_forbidden": unknown,
     "literal_error": wrong_value,
     "union_tag_not_found": missing_tag,

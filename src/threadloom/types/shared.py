@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Generic, Literal, LiteralString, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
@@ -55,6 +55,24 @@ class Deleted(Sent):
 def fault(code: str, message: str) -> PydanticCustomError:
     """A fault that no type expresses, in OpenAI's words."""
     return PydanticCustomError(cast("LiteralString", code), cast("LiteralString", message))
+
+
+def id_of(prefix: str) -> AfterValidator:
+    """A check that an id is of the right kind."""
+
+    def check(value: str) -> str:
+        if not value.startswith(prefix):
+            # Told by the code, because only the code knows the place.
+            raise PydanticCustomError("wrong_prefix", "wrong prefix", {"prefix": prefix})
+        return value
+
+    return AfterValidator(check)
+
+
+def only_one_of(body: BaseModel, *names: str) -> None:
+    """Refuse keys that exclude each other."""
+    if sum(getattr(body, name) is not None for name in names) > 1:
+        raise PydanticCustomError("exclusive", "mutually exclusive", {"names": names})
 
 
 def null_is(default: object) -> BeforeValidator:
