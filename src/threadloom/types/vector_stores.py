@@ -228,7 +228,8 @@ def files_of(
 
 def sizes(strategy: ChunkingStrategy | None) -> StaticChunking:
     """The sizes that a strategy stands for."""
-    return (strategy and strategy.static) or StaticChunking()
+    chosen = strategy and strategy.static
+    return StaticChunking(**chosen.model_dump()) if chosen else StaticChunking()
 
 
 def expiry(expires_after: ExpiresAfter | None, last_active_at: int) -> int | None:

@@ -1,0 +1,268 @@
+"""What happens to vector stores: they are made, filled, used, they expire, they go. One transaction each.
+
+Locks are taken in this order, or two transactions would wait for each other: file, vector store, file in it. So whoever
+changes what a search may find calls `raise_generation` before it touches the store's files.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
+
+from threadloom.db.insert import insert_rows
+from threadloom.db.rows import (
+    FileRow,
+    StrayChunksRow,
+    VectorStoreFileRow,
+    VectorStoreRow,
+)
+from threadloom.db.tx import ProjectTx, Tx
+from threadloom.errors import InvalidRequest, NotFound
+from threadloom.retrieval.parsing.formats import extension, supported
+from threadloom.types.vector_stores import (
+    ExpiresAfter,
+    FileCreate,
+    expiry,
+    sizes,
+)
+
+INGESTION = "ingestion"
+"""The channel that wakes workers: a file is due for ingestion. A store's own id is woken when one of its files is done."""
+MAX_FILES = 10_000
+NOTED_EVERY = 60
+"""Seconds between two notes that a store is in use."""
+
+
+def new_store(
+    tx: ProjectTx,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    expires_after: ExpiresAfter | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> VectorStoreRow:
+    store = VectorStoreRow(
+        id=tx.ids.new("vs_"),
+        project_id=tx.project_id,
+        created_at=tx.now,
+        name=name,
+        description=description,
+        expires_after=expires_after,
+        last_active_at=tx.now,
+        metadata_=dict(metadata or {}),
+        sweep_at=expiry(expires_after, tx.now),
+    )
+    tx.session.add(store)
+    tx.session.flush()
+    return store
+
+
+def usable_store(tx: ProjectTx, store_id: str) -> VectorStoreRow:
+    """A store that has not expired, locked."""
+    store = tx.get(VectorStoreRow, store_id, lock=True)
+    refuse_expired(tx, store)
+    return store
+
+
+# Use and expiry
+
+
+def is_expired(store: VectorStoreRow, now: int) -> bool:
+    expires_at = expiry(store.expires_after, store.last_active_at)
+    return expires_at is not None and now >= expires_at
+
+
+def refuse_expired(tx: Tx, store: VectorStoreRow) -> None:
+    if is_expired(store, tx.now):
+        raise InvalidRequest(f"Vector store '{store.id}' has expired.")
+
+
+def expired(tx: Tx, store_ids: Sequence[str]) -> list[str]:
+    """Those of the stores that have expired."""
+    rows = tx.session.scalars(select(VectorStoreRow).where(VectorStoreRow.id.in_(store_ids)))
+    return [row.id for row in rows if is_expired(row, tx.now)]
+
+
+def touch(tx: Tx, store_ids: Sequence[str]) -> None:
+    """Note that stores are in use, which puts off their expiry. Cheap: once a minute is enough."""
+    unnoted = (
+        select(VectorStoreRow)
+        .where(VectorStoreRow.id.in_(store_ids))
+        .where(VectorStoreRow.last_active_at <= tx.now - NOTED_EVERY)
+        .order_by(VectorStoreRow.seq)
+        .with_for_update(key_share=True)
+    )
+    for store in tx.session.scalars(unnoted):
+        note_use(tx, store)
+
+
+def note_use(tx: Tx, store: VectorStoreRow) -> None:
+    if not is_expired(store, tx.now):
+        store.last_active_at = tx.now
+        store.sweep_at = expiry(store.expires_after, tx.now)
+
+
+def raise_generation(tx: Tx, store_id: str) -> None:
+    """Say that a search may find something else from now on; this locks the store."""
+    tx.session.execute(
+        update(VectorStoreRow)
+        .where(VectorStoreRow.id == store_id)
+        .values(generation=VectorStoreRow.generation + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+# Files go in
+
+
+def attach(
+    tx: ProjectTx,
+    store_id: str,
+    files: Sequence[FileCreate],
+    *,
+    tables: bool,
+    batch_id: str | None = None,
+) -> None:
+    """Put files into a store, to be ingested.
+
+    A file that is there already is kept, with its new attributes if it is given some. It is taken in anew only if it is
+    to be cut otherwise, or did not come to its end.
+    """
+    tx.show(VectorStoreRow, store_id)
+    refuse_unfit(tx, [file.file_id for file in files], tables=tables)
+    store = usable_store(tx, store_id)
+    fill(tx, store, files, batch_id)
+    note_use(tx, store)
+
+
+def refuse_unfit(tx: ProjectTx, file_ids: Iterable[str], *, tables: bool) -> None:
+    """Refuse files that are not there or that file search cannot read; the others stay while this transaction lasts."""
+    names = file_names(tx, file_ids)
+    unfit = {extension(name) for name in names.values() if not supported(name, tables=tables)}
+    if unfit:
+        raise InvalidRequest(
+            f"Files with extensions [{', '.join(sorted(unfit))}] are not supported for retrieval. See "
+            "https://platform.openai.com/docs/assistants/tools/file-search/supported-files",
+            param="file_ids",
+            code="unsupported_file",
+        )
+
+
+def file_names(tx: ProjectTx, file_ids: Iterable[str]) -> dict[str, str]:
+    """The names of files, by id. Raises NotFound."""
+    wanted = list(dict.fromkeys(file_ids))
+    if not wanted:
+        return {}
+    found = tx.session.execute(
+        select(FileRow.id, FileRow.filename)
+        .where(FileRow.id.in_(wanted), FileRow.project_id == tx.project_id)
+        .order_by(FileRow.seq)
+        .with_for_update(read=True, key_share=True)
+    )
+    names = dict(found.tuples().all())
+    if missing := [file_id for file_id in wanted if file_id not in names]:
+        raise NotFound(f"Files [{', '.join(missing)}] were not found")
+    return names
+
+
+def fill(
+    tx: ProjectTx,
+    store: VectorStoreRow,
+    files: Sequence[FileCreate],
+    batch_id: str | None = None,
+) -> None:
+    wanted = {row_id(store.id, file.file_id): file for file in files}
+    present = {row.id: row for row in tx.session.scalars(files_in(wanted))}
+    kept = [row for row in present.values() if is_fine(row, wanted[row.id])]
+    new = {at: file for at, file in wanted.items() if at not in {row.id for row in kept}}
+    for row in kept:
+        keep(tx, row, wanted[row.id], batch_id)
+    remove(tx, [row for row in present.values() if row.id in new])
+    refuse_too_many(tx, store, len(new))
+    insert_rows(tx.session, [new_file(tx, store, file, batch_id) for file in new.values()])
+    if new:
+        tx.wake(INGESTION)
+
+
+def row_id(store_id: str, file_id: str) -> str:
+    return f"{store_id}/{file_id}"
+
+
+def files_in(row_ids: Iterable[str]) -> Select[VectorStoreFileRow]:
+    return select(VectorStoreFileRow).where(VectorStoreFileRow.id.in_(list(row_ids)))
+
+
+def is_fine(row: VectorStoreFileRow, file: FileCreate) -> bool:
+    """Whether a file need not be taken in again."""
+    return row.status in {"in_progress", "completed"} and row.chunking_strategy == sizes(
+        file.chunking_strategy
+    )
+
+
+def keep(tx: Tx, row: VectorStoreFileRow, file: FileCreate, batch_id: str | None) -> None:
+    """A file belongs to the batch that named it last."""
+    row.batch_id = batch_id or row.batch_id
+    if file.attributes is not None:
+        set_attributes(tx, row, file.attributes)
+
+
+def set_attributes(tx: Tx, row: VectorStoreFileRow, attributes: Mapping[str, Any]) -> None:
+    raise_generation(tx, row.vector_store_id)
+    row.attributes = dict(attributes)
+
+
+def refuse_too_many(tx: Tx, store: VectorStoreRow, new: int) -> None:
+    of_store = VectorStoreFileRow.vector_store_id == store.id
+    there = tx.session.scalar(select(func.count()).where(of_store)) or 0
+    if new and there + new > MAX_FILES:
+        raise InvalidRequest(
+            f"Vector store '{store.id}' has {there} files and cannot take {new} more. The maximum is {MAX_FILES}."
+        )
+
+
+def new_file(
+    tx: ProjectTx, store: VectorStoreRow, file: FileCreate, batch_id: str | None
+) -> VectorStoreFileRow:
+    return VectorStoreFileRow(
+        id=row_id(store.id, file.file_id),
+        project_id=tx.project_id,
+        created_at=tx.now,
+        vector_store_id=store.id,
+        file_id=file.file_id,
+        batch_id=batch_id,
+        status="in_progress",
+        usage_bytes=0,
+        last_error=None,
+        attributes=file.attributes or {},
+        chunking_strategy=sizes(file.chunking_strategy),
+        embedding_model=None,
+        dimensions=None,
+        due_at=tx.clock.now(),
+    )
+
+
+# Files go out
+
+
+def remove(tx: Tx, rows: Sequence[VectorStoreFileRow]) -> None:
+    """Take files out of their stores, which their caller has locked. Whoever ingests one loses its lease."""
+    if not rows:
+        return
+    for store_id in sorted({row.vector_store_id for row in rows}):
+        raise_generation(tx, store_id)
+        tx.wake(store_id)
+    of_rows = VectorStoreFileRow.seq.in_([row.seq for row in rows])
+    discard_chunks(tx, of_rows)
+    tx.session.execute(
+        delete(VectorStoreFileRow).where(of_rows).execution_options(synchronize_session=False)
+    )
+
+
+def discard_chunks(tx: Tx, *conditions: ColumnElement[bool]) -> None:
+    """Have the chunks of files removed, when there is time for it."""
+    known = exists().where(StrayChunksRow.store_file_seq == VectorStoreFileRow.seq)
+    tx.session.execute(
+        insert(StrayChunksRow).from_select(
+            ["store_file_seq"], select(VectorStoreFileRow.seq).where(*conditions, ~known)
+        )
+    )
