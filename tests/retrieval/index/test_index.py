@@ -1,12 +1,11 @@
 """What every index does alike: it finds what looking at every row would find."""
 
-from collections.abc import AsyncGenerator
-from pathlib import Path
+import asyncio
 
 import numpy as np
-import pytest
+from sqlalchemy import update
 
-from tests.retrieval.index.brute import BruteIndex
+from tests.retrieval.index.checks import DIMENSIONS, assert_like_brute_force, some_files
 from tests.retrieval.index.rows import (
     MODEL,
     FileData,
@@ -14,78 +13,13 @@ from tests.retrieval.index.rows import (
     clustered,
     embed_again,
     filled_store,
+    raise_generation,
     unit,
 )
-from tests.runs.workers import opened
 from threadloom.db.database import Database
-from threadloom.retrieval.index import FileSeqs, Index, Scored
-from threadloom.retrieval.index.faiss_index import FaissIndex
-
-DIMENSIONS = 16
-WORDS = ["apple", "pear", "plum", "quince", "cherry", "fig", "grape", "melon", "lime", "date"]
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncGenerator[Database]:
-    async with opened(database_url) as one:
-        yield one
-
-
-@pytest.fixture
-async def index(database: Database, tmp_path: Path) -> AsyncGenerator[Index]:
-    one = FaissIndex(database, tmp_path / "index", 2**30)
-    yield one
-    await one.close()
-
-
-@pytest.fixture
-def chance() -> np.random.Generator:
-    return np.random.default_rng(7)
-
-
-def some_files(
-    chance: np.random.Generator, count: int, dimensions: int = DIMENSIONS
-) -> list[FileData]:
-    """Files of one to four chunks of one to five windows."""
-    return [
-        FileData(
-            [
-                clustered(chance, int(chance.integers(1, 6)), dimensions)
-                for _ in range(int(chance.integers(1, 5)))
-            ],
-            [" ".join(chance.choice(WORDS, 6)) for _ in range(4)],
-        )
-        for _ in range(count)
-    ]
-
-
-def same(found: Scored, expected: Scored) -> None:
-    """Equal scores, and equal chunks wherever no other has the same score."""
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
-    gaps = np.abs(expected.scores[:, None] - expected.scores[None, :]) < 2e-5
-    alone = gaps.sum(axis=1) == 1
-    alone[-1:] = False  # an equal one may have been cut off
-    np.testing.assert_array_equal(found.chunks[alone], expected.chunks[alone])
-
-
-async def assert_like_brute_force(
-    index: Index,
-    store: Filled,
-    query: np.ndarray,
-    *,
-    limit: int = 10,
-    files: FileSeqs | None = None,
-) -> None:
-    now, brute = await store.state(), BruteIndex(store.database)
-    text = "a quince, a fig and some apples"
-    same(
-        await index.nearest(now, MODEL, query, limit=limit, files=files),
-        await brute.nearest(now, MODEL, query, limit=limit, files=files),
-    )
-    same(
-        await index.matching(now, text, limit=limit, files=files),
-        await brute.matching(now, text, limit=limit, files=files),
-    )
+from threadloom.db.rows import VectorStoreFileRow
+from threadloom.db.tx import Tx
+from threadloom.retrieval.index import Index
 
 
 async def test_it_finds_the_same_as_brute_force(
@@ -154,3 +88,40 @@ async def test_nothing_is_found_in_an_empty_store_or_one_that_is_gone(
     await assert_like_brute_force(index, store, clustered(chance, 1, DIMENSIONS)[0])
     gone = Filled(database, "vs_gone")
     await assert_like_brute_force(index, gone, clustered(chance, 1, DIMENSIONS)[0])
+
+
+def set_status(tx: Tx, store_id: str, seq: int, status: str) -> None:
+    tx.session.execute(
+        update(VectorStoreFileRow).where(VectorStoreFileRow.seq == seq).values(status=status)
+    )
+    raise_generation(tx, store_id)
+
+
+async def test_only_completed_files_are_searched(
+    index: Index, database: Database, chance: np.random.Generator
+) -> None:
+    store = await filled_store(database)
+    first, *_ = await store.add(*some_files(chance, 5))
+    query = clustered(chance, 1, DIMENSIONS)[0]
+    for status in ("completed", "in_progress", "failed", "cancelled", "completed"):
+        await database.write(set_status, store.id, first, status)
+        await assert_like_brute_force(index, store, query)
+
+
+async def test_searches_at_once_find_the_same(
+    index: Index, database: Database, chance: np.random.Generator
+) -> None:
+    stores = [await filled_store(database, *some_files(chance, 20)) for _ in range(3)]
+    queries = clustered(chance, 4, DIMENSIONS)
+    await asyncio.gather(
+        *(assert_like_brute_force(index, store, query) for store in stores for query in queries)
+    )
+
+
+async def test_words_that_nobody_wrote_find_nothing(
+    index: Index, database: Database, chance: np.random.Generator
+) -> None:
+    store = await filled_store(database, *some_files(chance, 5))
+    for text in ("zeppelin", "", "?!"):
+        found = await index.matching(await store.state(), text, limit=5, files=None)
+        assert not found.chunks.size

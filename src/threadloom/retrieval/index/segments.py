@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -72,6 +73,11 @@ class Segment:
         return int(np.bincount(self.owners).max()) if self.owners.size else 0
 
     @property
+    def size(self) -> int:
+        """How much work there is with it: its windows, or its chunks if the vectors are elsewhere."""
+        return max(self.chunks.size, self.vectors.shape[0])
+
+    @property
     def bytes(self) -> int:
         arrays = (
             self.starts,
@@ -99,6 +105,11 @@ class Part:
 
     segment: Segment
     alive: Mask | None
+
+    @property
+    def live_files(self) -> Sequence[File]:
+        files = self.segment.files
+        return files if self.alive is None else list(compress(files, self.alive))
 
     @cached_property
     def alive_chunks(self) -> Mask | None:
@@ -188,7 +199,7 @@ class Live:
         windows = chunks[segment.owners]
         moved = np.where(chunks, np.cumsum(chunks) - 1, -1).astype(np.int32)
         return cls(
-            files=tuple(file for file, lives in zip(segment.files, chosen, strict=True) if lives),
+            files=tuple(part.live_files),
             sizes=segment.sizes[chosen],
             chunks=segment.chunks[chunks],
             owners=moved[segment.owners[windows]],

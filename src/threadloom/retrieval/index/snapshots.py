@@ -9,12 +9,41 @@ import numpy as np
 from threadloom.retrieval.index.contents import Contents
 from threadloom.retrieval.index.segments import File, Part, Segment, merged
 
-SHRINK = 10
-"""A segment has less than this part of the one before it: so there are few, and none is copied often."""
-DEAD = 0.2
-"""What share of a segment may have been removed before it is written anew."""
-LARGE = 10_000
-"""A segment with more windows is prepared in the background, and kept in a file."""
+
+@dataclass(frozen=True)
+class Policy:
+    """Sizes, as they were measured (docs/retrieval.md). Tests set them lower.
+
+    A segment has less than a tenth (`shrink`) of the one before it: so there are few, and none is copied often. It is
+    written anew when a share of `dead` of it was removed. With more windows than `large` that happens in the background,
+    and it is kept in a file; with more than `scan` windows it gets a packed scan.
+    """
+
+    shrink: int = 10
+    dead: float = 0.2
+    large: int = 10_000
+    scan: int = 50_000
+
+    def works(self, snapshot: "Snapshot") -> Iterator[Sequence[Part]]:
+        """Parts that should be one segment, or whose segment should be written anew; the smallest first."""
+        by_model: dict[tuple[str, int], list[Part]] = {}
+        for part in snapshot.parts:
+            by_model.setdefault(part.segment.model, []).append(part)
+        for parts in by_model.values():
+            parts.sort(key=lambda part: -part.weight)
+            for at in range(len(parts) - 2, -1, -1):
+                if parts[at].weight <= self.shrink * sum(part.weight for part in parts[at + 1 :]):
+                    yield parts[at:]
+            yield from ([part] for part in parts if self._is_worn(part) or self._is_raw(part))
+
+    def is_large(self, parts: Sequence[Part]) -> bool:
+        return sum(part.segment.size for part in parts) > self.large
+
+    def _is_worn(self, part: Part) -> bool:
+        return part.weight < (1 - self.dead) * part.segment.chunks.size
+
+    def _is_raw(self, part: Part) -> bool:
+        return not part.segment.settled and self.is_large([part])
 
 
 @dataclass(frozen=True)
@@ -50,37 +79,12 @@ def arrange(contents: Contents, segments: Iterable[Segment]) -> tuple[Snapshot, 
     return Snapshot(contents, tuple(parts)), list(missing)
 
 
-def settle(contents: Contents, segments: Iterable[Segment]) -> Snapshot:
+def settle(contents: Contents, segments: Iterable[Segment], policy: Policy) -> Snapshot:
     """The snapshot of these segments, with the small ones joined."""
     snapshot, _ = arrange(contents, segments)
-    while work := next((work for work in works(snapshot) if not is_large(work)), None):
+    while work := next((w for w in policy.works(snapshot) if not policy.is_large(w)), None):
         snapshot, _ = arrange(contents, replaced(snapshot.segments, work, merged(work)))
     return snapshot
-
-
-def works(snapshot: Snapshot) -> Iterator[Sequence[Part]]:
-    """Parts that should be one segment, or whose segment should be written anew; the smallest first."""
-    by_model: dict[tuple[str, int], list[Part]] = {}
-    for part in snapshot.parts:
-        by_model.setdefault(part.segment.model, []).append(part)
-    for parts in by_model.values():
-        parts.sort(key=lambda part: -part.weight)
-        for at in range(len(parts) - 2, -1, -1):
-            if parts[at].weight <= SHRINK * sum(part.weight for part in parts[at + 1 :]):
-                yield parts[at:]
-        yield from ([part] for part in parts if is_worn(part) or is_unsettled(part))
-
-
-def is_worn(part: Part) -> bool:
-    return part.weight < (1 - DEAD) * part.segment.chunks.size
-
-
-def is_unsettled(part: Part) -> bool:
-    return not part.segment.settled and is_large([part])
-
-
-def is_large(parts: Sequence[Part]) -> bool:
-    return sum(part.segment.vectors.shape[0] for part in parts) > LARGE
 
 
 def replaced(segments: Sequence[Segment], parts: Sequence[Part], segment: Segment) -> list[Segment]:

@@ -47,6 +47,9 @@ def typed(index: faiss.Index) -> VectorIndex:
 
 def scan_index(vectors: Matrix) -> VectorIndex:
     """Four bits for each pair of numbers: it finds good candidates, and their order is only nearly right."""
+    faiss.omp_set_num_threads(
+        1
+    )  # it is done in the background: what is in the foreground needs the others
     dimensions = vectors.shape[1]
     index = typed(faiss.IndexPQFastScan(dimensions, dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT))
     step = max(1, vectors.shape[0] // TRAINING)
@@ -54,6 +57,14 @@ def scan_index(vectors: Matrix) -> VectorIndex:
     for at in range(0, vectors.shape[0], TRAINING):
         index.add(vectors[at : at + TRAINING].astype(np.float32))
     return index
+
+
+def packed_scan(index: VectorIndex) -> NDArray[np.uint8]:
+    return faiss.serialize_index(cast(faiss.Index, index))  # it is one: see `typed`
+
+
+def unpacked_scan(packed: NDArray[np.uint8]) -> VectorIndex:
+    return typed(faiss.deserialize_index(packed))
 
 
 def search(index: VectorIndex, query: NDArray[np.float32], count: int, among: Mask | None) -> Hits:
