@@ -24,8 +24,12 @@ from threadloom.db.database import Database
 from threadloom.events import Feed
 from threadloom.ids import Ids, RandomIds
 from threadloom.llm.chat import Models
+from threadloom.retrieval.embedder import Embedder
+from threadloom.retrieval.index.opening import open_index
+from threadloom.retrieval.search import Search
 from threadloom.runs.file_search import FileSearch, PassageSearch
 from threadloom.runs.tools import BuiltInTools
+from threadloom.testing import HashEmbedder
 from threadloom.worker import Worker
 
 
@@ -68,6 +72,7 @@ async def running_server(
     settings: Mapping[str, Any] | None = None,
     built_in: BuiltInTools | None = None,
     search: PassageSearch | None = None,
+    embedder: Embedder | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
     with_worker: bool = True,
@@ -82,7 +87,18 @@ async def running_server(
         key = await database.write(create_key, project="default", name="test")
         keys = Keys(database, admin_key=None, default_project=project)
         blobs = open_blobs(chosen)
-        context = Context(chosen, database, Feed(database), models, keys, blobs)
+        chosen_embedder = embedder or HashEmbedder()
+        index = open_index(chosen, database)
+        context = Context(
+            settings=chosen,
+            database=database,
+            feed=Feed(database),
+            models=models,
+            keys=keys,
+            blobs=blobs,
+            embedder=chosen_embedder,
+            search=Search(chosen_embedder, index),
+        )
         tools = dict(built_in or {})
         if search is not None:
             tools["file_search"] = FileSearch(database, search, chosen.file_search)
@@ -107,6 +123,8 @@ async def running_server(
                 server.should_exit = True
                 stop()
                 await serving
+        await index.close()
+        await chosen_embedder.close()
         check.raise_faults()
     finally:
         await database.close()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
 
 from threadloom.api.keys import Keys
 from threadloom.blobs import Blobs
@@ -12,6 +12,8 @@ from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.tx import Order, PageQuery, Rows
 from threadloom.events import Feed
 from threadloom.llm.chat import Models
+from threadloom.retrieval.embedder import Embedder
+from threadloom.retrieval.search import Search
 from threadloom.types.shared import Page, Sent, id_of
 
 SentObject = TypeVar("SentObject", bound=Sent)
@@ -27,6 +29,8 @@ class Context:
     models: Models
     keys: Keys
     blobs: Blobs
+    embedder: Embedder
+    search: Search
 
 
 async def context(request: Request) -> Context:
@@ -58,6 +62,7 @@ RunId = Annotated[str, id_of("run")]
 StepId = Annotated[str, id_of("step")]
 VectorStoreId = Annotated[str, id_of("vs")]
 FileBatchId = Annotated[str, id_of("vsfb")]
+StoreFileId = Annotated[str, id_of("file")]
 
 
 def page_of(kind: type[SentObject], rows: Rows) -> Page[SentObject]:
@@ -70,3 +75,9 @@ def page_of(kind: type[SentObject], rows: Rows) -> Page[SentObject]:
         last_id=rows.rows[-1]["id"] if data else None,
         has_more=rows.has_more,
     )
+
+
+def ask_again(server: Context, response: Response) -> None:
+    """Tell SDKs when to poll again."""
+    poll_after = server.settings.server.poll_after
+    response.headers["openai-poll-after-ms"] = str(round(poll_after * 1000))

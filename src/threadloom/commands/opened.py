@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
@@ -17,6 +18,18 @@ from threadloom.errors import StartError
 from threadloom.events import Feed
 from threadloom.ids import RandomIds
 from threadloom.llm.router import build_models
+from threadloom.retrieval.embedded_embedder import EmbeddedEmbedder
+from threadloom.retrieval.index.opening import open_index
+from threadloom.retrieval.search import Search
+
+
+class Closable(Protocol):
+    """Has something to end."""
+
+    async def close(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=Closable)
 
 
 @asynccontextmanager
@@ -44,11 +57,33 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncGenerator[Context]:
     """All that the API and the worker are composed of. Raises StartError."""
-    async with open_database(settings) as database, build_models(settings, database.ids) as models:
+    async with (
+        open_database(settings) as database,
+        build_models(settings, database.ids) as models,
+        closing(EmbeddedEmbedder()) as embedder,
+        closing(open_index(settings, database)) as index,
+    ):
         admin = settings.auth.admin_key
         keys = Keys(
             database,
             admin_key=admin.get_secret_value() if admin else None,
             default_project=await database.write(ensure_project),
         )
-        yield Context(settings, database, Feed(database), models, keys, open_blobs(settings))
+        yield Context(
+            settings=settings,
+            database=database,
+            feed=Feed(database),
+            models=models,
+            keys=keys,
+            blobs=open_blobs(settings),
+            embedder=embedder,
+            search=Search(embedder, index),
+        )
+
+
+@asynccontextmanager
+async def closing(thing: Opened) -> AsyncGenerator[Opened]:
+    try:
+        yield thing
+    finally:
+        await thing.close()
