@@ -35,11 +35,11 @@ class EmbeddedEmbedder:
     model = MODEL
     weight = 0.5
 
-    def __init__(self, *, idle: float = IDLE) -> None:
+    def __init__(self, *, idle: float = IDLE, command: Sequence[str] = COMMAND) -> None:
         self._network: MiniLM | None = None
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(QUERIES, thread_name_prefix="embed-query")
-        self._process = PassageProcess(idle)
+        self._process = PassageProcess(command, idle)
 
     async def embed_passages(self, texts: Sequence[str]) -> list[Windows]:
         windows: list[Windows] = []
@@ -78,7 +78,8 @@ def portions(texts: Sequence[str]) -> Iterator[list[str]]:
 class PassageProcess:
     """The child, which is started when it is needed, replaced when it dies and ended when nobody asks any more."""
 
-    def __init__(self, idle: float) -> None:
+    def __init__(self, command: Sequence[str], idle: float) -> None:
+        self._command = command
         self._idle = idle
         self._turn = asyncio.Lock()
         self._child: Child | None = None
@@ -112,7 +113,7 @@ class PassageProcess:
             self._leaving.cancel()
         if self._child is None or self._child.is_leaving:
             await self.stop()
-            self._child = await Child.start()
+            self._child = await Child.start(self._command)
         return self._child
 
     def _sleep_later(self) -> None:
@@ -131,8 +132,8 @@ class Child:
     unread: int = 0
 
     @classmethod
-    async def start(cls) -> Self:
-        process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
+    async def start(cls, command: Sequence[str]) -> Self:
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         assert process.stdin is not None
         assert process.stdout is not None
         return cls(process, process.stdin, Messages(process.stdout))
