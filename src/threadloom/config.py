@@ -37,6 +37,7 @@ def seconds(value: object) -> object:
     return value
 
 
+Attribution = Literal["embedded", "always", "never"]
 Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
 
 
@@ -223,7 +224,7 @@ class FileSearch(Section):
     wait: Duration = Field(
         default=60.0, description="How long a run waits for its thread's files to be ingested."
     )
-    attribution: Literal["embedded", "always", "never"] = Field(
+    attribution: Attribution = Field(
         default="embedded",
         description="For whose answers citations are added where a sentence clearly rests on a passage.",
     )

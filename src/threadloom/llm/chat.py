@@ -196,7 +196,10 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a model name leads: who answers, under which name, and how many tokens fit."""
+    """Where a model name leads: who answers, under which name, and how many tokens fit.
+
+    `cites`: its answers carry citations by themselves; to those of others some are added.
+    """
 
     model: ChatModel
     name: str

@@ -12,7 +12,7 @@ import httpx2
 import structlog
 from pydantic import BaseModel
 
-from threadloom.config import ModelCalls, Provider, Settings
+from threadloom.config import Attribution, ModelCalls, Provider, Settings
 from threadloom.errors import StartError
 from threadloom.ids import Ids
 from threadloom.llm.chat import ChatModel, ModelDescription, ModelError, Route
@@ -67,11 +67,15 @@ class Router:
         embedded: ChatModel,
         client: httpx2.AsyncClient,
         context_window: int,
+        attribution: Attribution = "never",
     ) -> None:
         self._sources = tuple(sources)
         self._aliases = aliases
         self._patterns = sorted(filter(is_pattern, aliases), key=specificity, reverse=True)
-        self._embedded = Route(embedded, EMBEDDED.id, EMBEDDED_CONTEXT_WINDOW)
+        self._embedded = Route(
+            embedded, EMBEDDED.id, EMBEDDED_CONTEXT_WINDOW, cites=attribution == "never"
+        )
+        self._cites = attribution != "always"
         self._client = client
         self._context_window = context_window
 
@@ -99,7 +103,7 @@ class Router:
         for source in self._sources:
             if source.answers(target):
                 window = source.context_windows.get(target, self._context_window)
-                return Route(source.model, target, window)
+                return Route(source.model, target, window, self._cites)
         raise self._unknown(name, target)
 
     async def available(self) -> list[ModelDescription]:
@@ -243,6 +247,7 @@ def build_models(settings: Settings, ids: Ids) -> Router:
         embedded=EmbeddedModel(ids),
         client=client,
         context_window=calls.context_window,
+        attribution=settings.file_search.attribution,
     )
 
 

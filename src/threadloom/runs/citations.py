@@ -9,6 +9,8 @@ In code only a dagger makes a marker: `x[0:1]`, and `[0:1]` between backticks, a
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
 
 from sqlalchemy import bindparam, select
 
@@ -137,6 +139,13 @@ class Sources:
         return self._by_place.get((calls.pop(), citation.index))
 
 
+class AnswerReader(Protocol):
+    """Looks after the citations of an answer while it arrives; the pieces it gives are what is sent."""
+
+    def feed(self, text: str) -> list[Piece]: ...
+    def finish(self) -> list[Piece]: ...
+
+
 class Citer:
     """Reads an answer as it arrives and hands it on with its markers made whole."""
 
@@ -206,8 +215,9 @@ def is_code(before: str) -> bool:
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
     """Neighbouring text in one piece; a marker is always a piece of its own."""
     result: list[Piece] = []
-    for piece in pieces:
-        if piece.source is None and result and result[-1].source is None:
-            piece = Piece(result.pop().text + piece.text)  # noqa: PLW2901
-        result.append(piece)
+    for is_text, group in groupby(pieces, key=lambda piece: piece.source is None):
+        if not is_text:
+            result.extend(group)
+        elif text := "".join(piece.text for piece in group):
+            result.append(Piece(text))
     return result

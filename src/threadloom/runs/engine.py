@@ -10,9 +10,10 @@ from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
 from threadloom.events import RunLog, RunTx
-from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, ToolCall
+from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, Route, ToolCall
 from threadloom.runs import journal, lifecycle
-from threadloom.runs.citations import Citer, Sources, sources_of
+from threadloom.runs.attribution import Attributor, Evidence
+from threadloom.runs.citations import AnswerReader, Citer, Sources, sources_of
 from threadloom.runs.tools import (
     BuiltInTools,
     ToolFailure,
@@ -136,18 +137,23 @@ class Execution:
             await self._commit(lifecycle.stop_run, "max_prompt_tokens")
             return True
         request = self._request(route.name, transcript)
-        writer = TurnWriter(self._log, run, self._turn, self._engine.built_in, await self._citer())
+        writer = TurnWriter(
+            self._log, run, self._turn, self._engine.built_in, await self._reader(route)
+        )
         async with aclosing(route.model.stream(request)) as stream:
             turn = await writer.write(stream)
         return await self._conclude(turn, await measured(turn, transcript, tokens))
 
-    async def _citer(self) -> Citer | None:
+    async def _reader(self, route: Route) -> AnswerReader | None:
         """Who looks after the citations of an answer; nobody when the run searches no files."""
         kinds = {tool.type for tool in self._run.tools}
         if "file_search" not in kinds or "file_search" not in self._engine.built_in:
             return None
         found = await self._engine.database.read(sources_of, self._run.id)
-        return Citer(Sources(found))
+        citer = Citer(Sources(found))
+        if route.cites or not found:
+            return citer
+        return Attributor(citer, await asyncio.to_thread(Evidence, found))
 
     def _request(self, model: str, transcript: Transcript) -> ChatRequest:
         run = self._run

@@ -17,7 +17,7 @@ from threadloom.llm.chat import (
     ToolCallOpened,
     Usage,
 )
-from threadloom.runs.citations import Citer, Piece
+from threadloom.runs.citations import AnswerReader, Piece
 from threadloom.runs.journal import (
     PartDraft,
     PartKind,
@@ -58,13 +58,18 @@ class TurnWriter:
     """Turns what a model streams into steps, messages and deltas."""
 
     def __init__(
-        self, log: RunLog, run: RunRow, turn: int, built_in: BuiltInTools, citer: Citer | None
+        self,
+        log: RunLog,
+        run: RunRow,
+        turn: int,
+        built_in: BuiltInTools,
+        reader: AnswerReader | None,
     ) -> None:
         self._log = log
         self._run = run
         self._turn = turn
         self._built_in = built_in
-        self._citer = citer
+        self._reader = reader
         self._parts: list[PartDraft] = []
         self._calls: dict[int, CallDraft] = {}
         self._message_id = ""
@@ -96,12 +101,12 @@ class TurnWriter:
         return [self._calls[index].finished() for index in sorted(self._calls)]
 
     async def _write_text(self, text: str) -> None:
-        for piece in self._citer.feed(text) if self._citer else [Piece(text)]:
+        for piece in self._reader.feed(text) if self._reader else [Piece(text)]:
             await self._write_piece("text", piece)
 
     async def _finish_text(self) -> None:
         """What was held back because it might have become a marker."""
-        for piece in self._citer.finish() if self._citer else ():
+        for piece in self._reader.finish() if self._reader else ():
             await self._write_piece("text", piece)
 
     async def _write_piece(self, kind: PartKind, piece: Piece) -> None:

@@ -106,16 +106,18 @@ class ScriptedModels:
         model: ScriptedModel,
         *,
         context_window: int = 128_000,
+        cites: bool = True,
         unknown: Iterable[str] = (),
     ) -> None:
         self.model = model
         self.context_window = context_window
+        self.cites = cites
         self.unknown = frozenset(unknown)
 
     def resolve(self, name: str) -> Route:
         if name in self.unknown:
             raise ModelError("server_error", f"The model '{name}' does not exist.")
-        return Route(self.model, name, self.context_window)
+        return Route(self.model, name, self.context_window, self.cites)
 
     async def available(self) -> list[ModelDescription]:
         return [ModelDescription("scripted", "threadloom")]
