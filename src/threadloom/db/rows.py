@@ -430,6 +430,11 @@ class VectorStoreFileRow(InVectorStore, Leased, Row):
     )
     noun = "file"
 
+    @classmethod
+    def missing(cls, object_id: str) -> NotFound:
+        store_id, _, file_id = object_id.partition("/")
+        return NotFound(f"No file found with id '{file_id}' in vector store '{store_id}'.")
+
     file_id: Mapped[str]
     batch_id: Mapped[str | None]
     status: Mapped[VectorStoreFileStatus] = mapped_column(Text)

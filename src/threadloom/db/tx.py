@@ -147,7 +147,7 @@ class ProjectTx(Tx):
             if seq is not None:
                 return seq
         raise InvalidRequest(
-            f"Invalid '{name}': no {kind.noun} found with id '{object_id}'.",
+            f"Invalid '{name}': no {kind.noun} found with id '{object_id.rpartition('/')[2]}'.",
             param=name,
             code="invalid_value",
         )

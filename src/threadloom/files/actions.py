@@ -98,17 +98,19 @@ def remove(tx: Tx, file: FileRow) -> None:
 def detach(tx: Tx, *which: ColumnElement[bool]) -> None:
     """Take these files out of their vector stores; their chunks are swept.
 
-    Files before stores, and each in order, as everybody locks them who needs both.
+    Stores before the files in them, and each in order, as everybody locks them who needs both.
     """
-    found = select(VectorStoreFileRow).where(*which).order_by(VectorStoreFileRow.seq)
-    store_ids: set[str] = set()
-    for store_file in tx.session.scalars(found.with_for_update()).all():
-        store_ids.add(store_file.vector_store_id)
-        tx.session.add(StrayChunksRow(store_file_seq=store_file.seq))
-        tx.delete(store_file)
-    stores = select(VectorStoreRow).where(VectorStoreRow.id.in_(store_ids))
+    holding = select(VectorStoreFileRow.vector_store_id).where(*which)
+    stores = select(VectorStoreRow).where(VectorStoreRow.id.in_(holding))
     for store in tx.session.scalars(stores.order_by(VectorStoreRow.seq).with_for_update()):
         store.generation += 1
+        tx.wake(store.id)
+    tx.session.flush()
+    found = select(VectorStoreFileRow).where(*which).order_by(VectorStoreFileRow.seq)
+    for store_file in tx.session.scalars(found.with_for_update()).all():
+        if tx.session.get(StrayChunksRow, store_file.seq) is None:
+            tx.session.add(StrayChunksRow(store_file_seq=store_file.seq))
+        tx.delete(store_file)
 
 
 def forget_in_tools(tx: Tx, file: FileRow) -> None:

@@ -1,13 +1,13 @@
-"""What happens to vector stores: they are made, filled, used, they expire, they go. One transaction each.
+"""What happens to vector stores: they are made, filled and used, they expire.
 
 Locks are taken in this order, or two transactions would wait for each other: file, vector store, file in it. So whoever
-changes what a search may find calls `raise_generation` before it touches the store's files.
+changes what a search may find locks the store, or calls `raise_generation`, before touching the files in it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
 
 from threadloom.db.insert import insert_rows
 from threadloom.db.rows import (
@@ -18,6 +18,7 @@ from threadloom.db.rows import (
 )
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.errors import InvalidRequest, NotFound
+from threadloom.files.actions import is_alive
 from threadloom.retrieval.parsing.formats import extension, supported
 from threadloom.types.vector_stores import (
     ExpiresAfter,
@@ -54,13 +55,6 @@ def new_store(
     )
     tx.session.add(store)
     tx.session.flush()
-    return store
-
-
-def usable_store(tx: ProjectTx, store_id: str) -> VectorStoreRow:
-    """A store that has not expired, locked."""
-    store = tx.get(VectorStoreRow, store_id, lock=True)
-    refuse_expired(tx, store)
     return store
 
 
@@ -130,7 +124,8 @@ def attach(
     """
     tx.show(VectorStoreRow, store_id)
     refuse_unfit(tx, [file.file_id for file in files], tables=tables)
-    store = usable_store(tx, store_id)
+    store = tx.get(VectorStoreRow, store_id, lock=True)
+    refuse_expired(tx, store)
     fill(tx, store, files, batch_id)
     note_use(tx, store)
 
@@ -155,7 +150,7 @@ def file_names(tx: ProjectTx, file_ids: Iterable[str]) -> dict[str, str]:
         return {}
     found = tx.session.execute(
         select(FileRow.id, FileRow.filename)
-        .where(FileRow.id.in_(wanted), FileRow.project_id == tx.project_id)
+        .where(FileRow.id.in_(wanted), FileRow.project_id == tx.project_id, is_alive(tx))
         .order_by(FileRow.seq)
         .with_for_update(read=True, key_share=True)
     )
@@ -171,8 +166,10 @@ def fill(
     files: Sequence[FileCreate],
     batch_id: str | None = None,
 ) -> None:
+    """Put files that are fit for it into a locked store."""
     wanted = {row_id(store.id, file.file_id): file for file in files}
-    present = {row.id: row for row in tx.session.scalars(files_in(wanted))}
+    there = select(VectorStoreFileRow).where(VectorStoreFileRow.id.in_(list(wanted)))
+    present = {row.id: row for row in tx.session.scalars(there)}
     kept = [row for row in present.values() if is_fine(row, wanted[row.id])]
     new = {at: file for at, file in wanted.items() if at not in {row.id for row in kept}}
     for row in kept:
@@ -186,10 +183,6 @@ def fill(
 
 def row_id(store_id: str, file_id: str) -> str:
     return f"{store_id}/{file_id}"
-
-
-def files_in(row_ids: Iterable[str]) -> Select[VectorStoreFileRow]:
-    return select(VectorStoreFileRow).where(VectorStoreFileRow.id.in_(list(row_ids)))
 
 
 def is_fine(row: VectorStoreFileRow, file: FileCreate) -> bool:
@@ -245,7 +238,7 @@ def new_file(
 
 
 def remove(tx: Tx, rows: Sequence[VectorStoreFileRow]) -> None:
-    """Take files out of their stores, which their caller has locked. Whoever ingests one loses its lease."""
+    """Take files out of their locked stores. Whoever ingests one loses its lease."""
     if not rows:
         return
     for store_id in sorted({row.vector_store_id for row in rows}):
@@ -256,6 +249,23 @@ def remove(tx: Tx, rows: Sequence[VectorStoreFileRow]) -> None:
     tx.session.execute(
         delete(VectorStoreFileRow).where(of_rows).execution_options(synchronize_session=False)
     )
+
+
+def give_up(tx: Tx, *conditions: ColumnElement[bool]) -> None:
+    """End what is being ingested in locked stores. Whoever does it loses its lease."""
+    unfinished = (
+        select(VectorStoreFileRow)
+        .where(VectorStoreFileRow.status == "in_progress", *conditions)
+        .order_by(VectorStoreFileRow.seq)
+        .with_for_update()
+    )
+    rows = tx.session.scalars(unfinished).all()
+    discard_chunks(tx, VectorStoreFileRow.seq.in_([row.seq for row in rows]))
+    for row in rows:
+        row.status = "cancelled"
+        row.due_at = None
+        row.epoch += 1
+        tx.wake(row.vector_store_id)
 
 
 def discard_chunks(tx: Tx, *conditions: ColumnElement[bool]) -> None:
