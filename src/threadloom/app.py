@@ -8,12 +8,15 @@ from threadloom import __version__
 from threadloom.api import (
     answers,
     assistants,
+    file_batches,
     health,
     messages,
     models,
     run_steps,
     runs,
     threads,
+    vector_store_files,
+    vector_stores,
 )
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
@@ -21,7 +24,18 @@ from threadloom.types.errors import Refusal
 
 # They are tried in this order: the busiest first, and `/threads/runs` before `/threads/{thread_id}`,
 # which would take it for an id.
-ROUTERS = (messages, runs, run_steps, threads, assistants, models, health)
+ROUTERS = (
+    messages,
+    runs,
+    run_steps,
+    threads,
+    assistants,
+    file_batches,
+    vector_store_files,
+    vector_stores,
+    models,
+    health,
+)
 
 # FastAPI would promise its own 422 where no refusal is documented.
 REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, 503: {"model": Refusal}}

@@ -4,7 +4,7 @@ Done here and not as dependencies, because FastAPI's dependencies cost more than
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -34,11 +34,13 @@ class JsonRequest(Request):
 class AssistantsRoute(APIRoute):
     """A route of the Assistants API."""
 
+    in_beta: ClassVar = True
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_version_2(request: Request) -> Response:
-            refuse_other_versions(request)
+            refuse_other_versions(request, self.in_beta)
             if request.method == "POST":
                 request = JsonRequest(as_json(request.scope), request.receive)
             return await handle(request)
@@ -46,13 +48,19 @@ class AssistantsRoute(APIRoute):
         return handle_version_2
 
 
-def refuse_other_versions(request: Request) -> None:
+class VectorStoresRoute(AssistantsRoute):
+    """A route of the vector stores, which need no header since they left the beta."""
+
+    in_beta: ClassVar = False
+
+
+def refuse_other_versions(request: Request, in_beta: bool) -> None:
     """v1 clients send other objects. A missing header is refused only on demand: many clients never sent it."""
     given = ",".join(request.headers.getlist("openai-beta"))
     if "assistants=v1" in given:
         raise InvalidRequest(BETA_V1, code="invalid_beta")
     strict = request.app.state.context.settings.compat.strict_beta_header
-    if strict and "assistants=v2" not in given:
+    if strict and in_beta and "assistants=v2" not in given:
         raise InvalidRequest(BETA_MISSING, code="invalid_beta")
 
 
