@@ -9,15 +9,18 @@ from threadloom.api import (
     answers,
     assistants,
     file_batches,
+    files,
     health,
     messages,
     models,
     run_steps,
     runs,
     threads,
+    uploads,
     vector_store_files,
     vector_stores,
 )
+from threadloom.api.bodies import BodyLimits
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
 from threadloom.types.errors import Refusal
@@ -33,6 +36,8 @@ ROUTERS = (
     file_batches,
     vector_store_files,
     vector_stores,
+    files,
+    uploads,
     models,
     health,
 )
@@ -54,5 +59,5 @@ def create_app(context: Context) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     answers.install(app)
-    app.add_middleware(Edge, keys=context.keys, max_body=context.settings.server.max_body)
+    app.add_middleware(Edge, keys=context.keys, limits=BodyLimits.of(context.settings))
     return app

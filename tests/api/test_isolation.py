@@ -6,14 +6,24 @@ from typing import Any
 
 import httpx2
 
-from tests.api.wire import Answer, Json, answer, get, make_assistant, make_thread, run_to_end
+from tests.api.wire import (
+    Answer,
+    Json,
+    answer,
+    get,
+    make_assistant,
+    make_file,
+    make_thread,
+    make_upload,
+    run_to_end,
+)
 from tests.support.server import Running
 from threadloom.testing import ScriptedModel
 
 EMPTY: Json = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
 # Routes that have nothing of a project's.
 SHARED = {"/healthz", "/readyz", "/version", "/v1/models", "/v1/models/{model}"}
-LISTS = {"/v1/assistants", "/v1/threads", "/v1/runs"}
+LISTS = {"/v1/assistants", "/v1/threads", "/v1/runs", "/v1/files"}
 MESSAGE = {"role": "user", "content": "Hi"}
 BODIES: dict[str, Json] = {
     "/v1/assistants/{assistant_id}": {"name": "Mine"},
@@ -25,9 +35,17 @@ BODIES: dict[str, Json] = {
     "/v1/threads/{thread_id}/runs/{run_id}/cancel": {},
     "/v1/threads/{thread_id}/runs/{run_id}/submit_tool_outputs": {"tool_outputs": []},
     "/v1/threads/runs": {"assistant_id": "{assistant_id}"},
+    "/v1/uploads/{upload_id}/parts": {},
+    "/v1/uploads/{upload_id}/complete": {"part_ids": []},
+    "/v1/uploads/{upload_id}/cancel": {},
 }
 # Routes that make something of nothing: there is no other project's object to name.
-MAKERS = {("post", "/v1/assistants"), ("post", "/v1/threads")}
+MAKERS = {
+    ("post", "/v1/assistants"),
+    ("post", "/v1/threads"),
+    ("post", "/v1/files"),
+    ("post", "/v1/uploads"),
+}
 Ids = dict[str, str]
 
 
@@ -44,6 +62,8 @@ async def objects(http: httpx2.AsyncClient, model: ScriptedModel) -> Ids:
         "run_id": run["id"],
         "step_id": steps["first_id"],
         "message_id": messages["first_id"],
+        "file_id": (await make_file(http))["id"],
+        "upload_id": (await make_upload(http))["id"],
     }
 
 
@@ -84,7 +104,9 @@ async def snapshot(http: httpx2.AsyncClient, ids: Ids) -> list[Any]:
     thread = f"/threads/{ids['thread_id']}"
     run = f"{thread}/runs/{ids['run_id']}"
     assistant = f"/assistants/{ids['assistant_id']}"
-    paths = (assistant, thread, f"{thread}/messages", run, f"{run}/steps", "/runs", "/assistants")
+    file = f"/files/{ids['file_id']}"
+    paths = (assistant, thread, f"{thread}/messages", run, f"{run}/steps", file)
+    paths += ("/runs", "/assistants", "/files")
     return [await get(http, path) for path in paths]
 
 

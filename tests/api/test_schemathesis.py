@@ -35,7 +35,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-STATUSES = {200, 400, 404}
+STATUSES = {200, 400, 404, 413}
 EXPLORE = settings(
     max_examples=12,
     derandomize=True,

@@ -79,3 +79,27 @@ async def run_to_end(http: httpx2.AsyncClient, **fields: Any) -> Json:
     path = f"/threads/{run['thread_id']}/runs/{run['id']}"
     await http.get(f"{path}/events")
     return await get(http, path)
+
+
+async def make_file(
+    http: httpx2.AsyncClient,
+    content: bytes = b"Some text.",
+    name: str = "notes.txt",
+    **fields: str,
+) -> Json:
+    return succeeded(await send_file(http, content, name, **fields))
+
+
+async def send_file(
+    http: httpx2.AsyncClient,
+    content: bytes = b"Some text.",
+    name: str = "notes.txt",
+    **fields: str,
+) -> httpx2.Response:
+    form = {"purpose": "assistants"} | fields
+    return await http.post("/files", data=form, files={"file": (name, content)})
+
+
+async def make_upload(http: httpx2.AsyncClient, size: int = 10, **fields: Any) -> Json:
+    upload = {"filename": "notes.txt", "purpose": "assistants", "bytes": size}
+    return await post(http, "/uploads", upload | {"mime_type": "text/plain"} | fields)

@@ -1,14 +1,88 @@
-"""JSON bodies, checked before they become types."""
+"""What a body may be: its size by route, and JSON that is checked before it becomes types."""
 
+import asyncio
 from collections.abc import Iterator
-from typing import Any, cast
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 import orjson
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
 
 from threadloom.api.validation import NOT_JSON, Path, shown
-from threadloom.errors import InvalidRequest
+from threadloom.config import Settings
+from threadloom.errors import BodyTooLarge, InvalidRequest
 
 MAX_DEPTH = 100
+ENVELOPE = 256 * 1024
+"""What a form has around its file."""
+SMALL = 64 * 1024
+"""A body that the server reads with the head of its request, or nearly."""
+DRAINED_FOR = 2.0
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """The largest bodies, in bytes."""
+
+    json: int
+    file: int
+    part: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        files = settings.files
+        return cls(
+            json=settings.server.max_body,
+            file=files.max_bytes + ENVELOPE,
+            part=files.max_part_bytes + ENVELOPE,
+        )
+
+    def at(self, path: str) -> int:
+        if path == "/v1/files":
+            return self.file
+        if path.startswith("/v1/uploads/") and path.endswith("/parts"):
+            return self.part
+        return self.json
+
+
+class Body:
+    """A request's body on its way in, up to a limit that only its reader can find out."""
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        headers = Headers(scope=scope)
+        self._receive = receive
+        self._left = limit
+        self._length = int(headers.get("content-length", "0"))
+        self._is_coming = self._length > 0 or "transfer-encoding" in headers
+
+    def refuse_announced(self) -> None:
+        """Raises BodyTooLarge."""
+        if self._length > self._left:
+            raise BodyTooLarge
+
+    async def receive(self) -> Message:
+        """Raises BodyTooLarge."""
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        self._is_coming = message.get("more_body", False)
+        if self._left < 0:
+            raise BodyTooLarge
+        return message
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether much of it, or nobody knows how much, is still to come."""
+        return self._is_coming and not 0 < self._length <= SMALL
+
+    async def drain(self) -> None:
+        """Read on for a moment: clients that still send do not see an answer on a connection that is reset."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAINED_FOR):
+                while self._is_coming:
+                    message = await self._receive()
+                    self._is_coming = message.get("more_body", False)
 
 
 def read_json(body: bytes) -> Any:

@@ -6,11 +6,13 @@ import time
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadloom.api.answers import error_response
+from threadloom.api.bodies import Body, BodyLimits
 from threadloom.api.keys import Keys, masked
-from threadloom.errors import ApiError, BodyTooLarge, InvalidRequest, Unauthorized
+from threadloom.errors import ApiError, InvalidRequest, Unauthorized
 
 OPENAI_VERSION = "2020-10-01"
 ORGANIZATION = "threadloom"
@@ -31,10 +33,10 @@ log = structlog.get_logger()
 class Edge:
     """Pure ASGI, because BaseHTTPMiddleware breaks streams."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, limits: BodyLimits) -> None:
         self._app = app
         self._keys = keys
-        self._max_body = max_body
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,13 +44,17 @@ class Edge:
             return
         scope["asked_path"] = scope["path"]
         scope["path"] = openai_path(scope["path"])
-        answer = Answer(scope, send)
+        body = Body(scope, receive, self._limits.at(scope["path"]))
+        answer = Answer(scope, body, send)
         try:
             refuse_nul(scope)
             await self._authenticate(scope)
-            await self._app(scope, self._limited(scope, receive), answer.send)
+            body.refuse_announced()
+            await self._app(scope, body.receive, answer.send)
         except ApiError as error:
             await error_response(error)(scope, receive, answer.send)
+        except ClientDisconnect:
+            log.info("client left", path=scope["path"], request_id=answer.request_id)
         except Exception:
             log.exception("request broke", path=scope["path"], request_id=answer.request_id)
             if not answer.started:
@@ -73,32 +79,18 @@ class Edge:
             )
         scope["project_id"] = project_id
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """The body, up to a limit that only its reader can find out. Raises BodyTooLarge."""
-        if int(Headers(scope=scope).get("content-length", "0")) > self._max_body:
-            raise BodyTooLarge
-        left = self._max_body
-
-        async def receive_limited() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise BodyTooLarge
-            return message
-
-        return receive_limited
-
 
 class Answer:
     """The response on its way out, with the headers that every answer of the hosted service had."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, body: Body, send: Send) -> None:
         self._scope = scope
+        self._body = body
         self._send = send
         self._began = time.perf_counter()
         self.request_id = "req_" + secrets.token_hex(16)
         self.started = False
+        self._closes = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -111,6 +103,15 @@ class Answer:
                 headers["openai-project"] = project_id
             spent = (time.perf_counter() - self._began) * 1000
             headers["openai-processing-ms"] = str(round(spent))
+            if self._body.is_unread:
+                self._closes = True
+                headers["connection"] = "close"
+        if self._closes and message["type"] == "http.response.body":
+            await self._send({**message, "more_body": True})
+            if message.get("more_body"):
+                return
+            await self._body.drain()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
 

@@ -31,6 +31,18 @@ class JsonRequest(Request):
         return read_json(await self.body())
 
 
+class JsonRoute(APIRoute):
+    """A route that reads JSON, without a version header."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(JsonRequest(as_json(request.scope), request.receive))
+
+        return handle_json
+
+
 class AssistantsRoute(APIRoute):
     """A route of the Assistants API."""
 

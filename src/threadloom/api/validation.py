@@ -300,12 +300,20 @@ def wrong_type(fault: Fault, expected: str) -> InvalidRequest:
 
 
 def wrong_value(fault: Fault) -> InvalidRequest:
+    if fault.path == ("purpose",):
+        return wrong_purpose(fault)
     values = listed(values_in(fault.ctx.get("expected")), "and")
     return refusal(
         fault,
         "invalid_value",
         f"Invalid value: '{fault.input}'. Supported values are: {values}.",
     )
+
+
+def wrong_purpose(fault: Fault) -> InvalidRequest:
+    """Files came from another part of the hosted service, which had words of its own."""
+    values = ", ".join(values_in(fault.ctx.get("expected")))
+    return InvalidRequest(f"'{fault.input}' is not one of [{values}] - 'purpose'", param="purpose")
 
 
 def missing_tag(fault: Fault) -> InvalidRequest:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 
 from threadloom.blobs import Blobs
-from threadloom.db.rows import FileRow, UploadPartRow, UploadRow
+from threadloom.db.rows import UploadPartRow, UploadRow
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.errors import InvalidRequest
 from threadloom.files.actions import create_file, seconds_of
 from threadloom.files.strays import discard, keep
-from threadloom.types.uploads import UploadComplete, UploadCreate
+from threadloom.types.files import File
+from threadloom.types.uploads import Upload, UploadCreate
 
 LIFE = 3_600
 SENT_AGAIN = 2
@@ -79,12 +80,10 @@ def add_part(
     return part
 
 
-def complete_upload(
-    tx: ProjectTx, upload_id: str, body: UploadComplete
-) -> tuple[UploadRow, FileRow]:
+def complete_upload(tx: ProjectTx, upload_id: str, part_ids: Sequence[str]) -> Upload:
     """Make the file of the chosen parts, without touching their bytes."""
     upload = get_pending(tx, upload_id, lock=True)
-    parts = chosen_parts(tx, upload, body.part_ids)
+    parts = chosen_parts(tx, upload, part_ids)
     used = [part.blob for part in parts]
     file = create_file(
         tx,
@@ -97,7 +96,7 @@ def complete_upload(
     release_parts(tx, upload, used)
     upload.status = "completed"
     upload.file_id = file.id
-    return upload, file
+    return Upload.model_validate(upload).model_copy(update={"file": File.model_validate(file)})
 
 
 def cancel_upload(tx: ProjectTx, upload_id: str) -> UploadRow:
