@@ -81,6 +81,9 @@ def spans(text: str, chunking: StaticChunking) -> Iterator[Span]:
             end = end_of_chunk(words, first, chunking.max_chunk_size_tokens)
             if end == len(words) and first > 0 and not last_window:
                 break
+            if words.starts[end] <= done:
+                first = words.at(done)  # the next word is too long to follow the overlap
+                continue
             begin, stop = words.span(first, end)
             if begin < stop:
                 seen = max(first, words.at(done))

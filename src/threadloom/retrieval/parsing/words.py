@@ -161,7 +161,8 @@ def within_character(text: str, at: int) -> bool:
         or ZERO_WIDTH_JOINER in {before, after}
         or "\U0001f3fb" <= after <= "\U0001f3ff"
         or "\U000e0020" <= after <= "\U000e007f"
-        or ("\u1100" <= before <= "\u11ff" and "\u1100" <= after <= "\u11ff")
+        or "\u1160" <= after <= "\u11ff"  # a Hangul vowel or final, written apart
+        or ("\u1100" <= before <= "\u115f" and "\u1100" <= after <= "\u115f")
         or (is_flag_letter(before) and is_flag_letter(after) and flag_letters(text, at) % 2 == 1)
     )
 
