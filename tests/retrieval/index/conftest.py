@@ -1,6 +1,6 @@
 """Every index, on every database."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +8,45 @@ import pytest
 
 from tests.retrieval.index.checks import SettledIndex
 from tests.runs.workers import opened
+from tests.support.postgres import Postgres, sqlalchemy_url
 from threadloom.db.database import Database
 from threadloom.retrieval.index import Index
 from threadloom.retrieval.index.faiss_index import FaissIndex
+from threadloom.retrieval.index.pgvector_index import PgvectorIndex
+from threadloom.retrieval.index.pgvector_table import prepare
 from threadloom.retrieval.index.snapshots import Policy
 
 MEMORY = 2**30
 PACKED = Policy(shrink=3, large=30, scan=60)
 """Does with few vectors what is otherwise done with many."""
+
+
+KINDS = [
+    "flat on sqlite",
+    "flat on postgresql",
+    "packed on sqlite",
+    "pgvector on postgresql",
+    "pgvector with graphs on postgresql",
+]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which index, on which database."""
+    return request.param
+
+
+@pytest.fixture
+def database_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+    if kind.endswith("sqlite"):
+        path = tmp_path / "threadloom.db"
+        template: Path = request.getfixturevalue("migrated_sqlite")
+        path.write_bytes(template.read_bytes())
+        yield f"sqlite:///{path}"
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield sqlalchemy_url(url)
 
 
 @pytest.fixture
@@ -24,18 +55,25 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
         yield one
 
 
-@pytest.fixture(params=["flat", "packed"])
-async def index(
-    request: pytest.FixtureRequest, database: Database, tmp_path: Path
-) -> AsyncGenerator[Index]:
-    directory = tmp_path / "index"
-    made: dict[str, Index] = {
-        "flat": FaissIndex(database, directory, MEMORY),
-        "packed": SettledIndex(database, directory, MEMORY, PACKED),
-    }
-    yield made[request.param]
-    for one in made.values():
-        await one.close()
+@pytest.fixture
+async def index(kind: str, database: Database, tmp_path: Path) -> AsyncGenerator[Index]:
+    one = open_kind(kind, database, tmp_path / "index")
+    yield one
+    await one.close()
+
+
+def open_kind(kind: str, database: Database, directory: Path) -> Index:
+    match kind.partition(" on ")[0]:
+        case "flat":
+            return FaissIndex(database, directory, MEMORY)
+        case "packed":
+            return SettledIndex(database, directory, MEMORY, PACKED)
+        case "pgvector":
+            prepare(database.engine)
+            return PgvectorIndex(database, directory, MEMORY)
+        case _:
+            prepare(database.engine)
+            return PgvectorIndex(database, directory, MEMORY, PACKED)
 
 
 @pytest.fixture

@@ -35,11 +35,19 @@ FILES_OF_STORE = FILES.where(VectorStoreFileRow.vector_store_id == bindparam("st
 FILES_BY_SEQ = FILES.where(VectorStoreFileRow.seq.in_(bindparam("seqs", expanding=True)))
 GENERATION = select(VectorStoreRow.generation).where(VectorStoreRow.id == bindparam("store_id"))
 CHUNKS = (
-    select(ChunkRow.seq, ChunkRow.store_file_seq, ChunkRow.vectors, ChunkRow.terms)
+    select(
+        ChunkRow.seq,
+        ChunkRow.store_file_seq,
+        func.length(ChunkRow.vectors),
+        ChunkRow.vectors,
+        ChunkRow.terms,
+    )
     .where(ChunkRow.store_file_seq.in_(bindparam("seqs", expanding=True)))
     .order_by(ChunkRow.store_file_seq, ChunkRow.position)
 )
-WORDS = CHUNKS.with_only_columns(ChunkRow.seq, ChunkRow.store_file_seq, ChunkRow.terms)
+WORDS = CHUNKS.with_only_columns(
+    ChunkRow.seq, ChunkRow.store_file_seq, func.length(ChunkRow.vectors), ChunkRow.terms
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ def read_words(tx: Tx, files: Sequence[File]) -> Chunks:
     """The chunks without their vectors."""
     seqs = {"seqs": [file.seq for file in files]}
     rows = [
-        ChunkData(seq, file, b"", terms) for seq, file, terms in tx.session.execute(WORDS, seqs)
+        ChunkData(seq, file, size, b"", terms)
+        for seq, file, size, terms in tx.session.execute(WORDS, seqs)
     ]
     return unchanged(tx, files, rows)
 

@@ -9,9 +9,7 @@ from threadloom.retrieval.index import FileSeqs, Scored, StoreState, halves
 from threadloom.retrieval.index.cache_files import CacheFiles
 from threadloom.retrieval.index.contents import read_chunks
 from threadloom.retrieval.index.keeper import Keeper
-from threadloom.retrieval.index.snapshots import Policy
-
-MEASURED = Policy()
+from threadloom.retrieval.index.snapshots import MEASURED, Policy
 
 
 class FaissIndex:

@@ -1,6 +1,7 @@
 """The two halves of a search over a snapshot: nearest vectors and matching words."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from threadloom.retrieval.index.vectors import Hits, products, search
 from threadloom.retrieval.lexical import bm25
 from threadloom.retrieval.terms import query_terms
 
+NO_FILES = np.empty(0, np.int64)
 CANDIDATES = 8
 """How many candidates a packed scan gives for each chunk that is wanted."""
 ENOUGH = 2
@@ -46,6 +48,26 @@ def nearest_in(part: Part, query: Vector, limit: int, files: FileSeqs | None) ->
     return best_windows(segment, hits)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What a search of one model's vectors is about: its files, how many windows they have, and a chunk at most."""
+
+    files: FileSeqs
+    windows: int
+    widest: int
+
+
+def extent(snapshot: Snapshot, model: tuple[str, int], files: FileSeqs | None) -> Extent:
+    parts = [part for part in snapshot.parts if part.segment.model == model]
+    chosen = [chosen_files(part, files) for part in parts]
+    pairs = list(zip(parts, chosen, strict=True))
+    return Extent(
+        np.concatenate([part.segment.file_seqs[files] for part, files in pairs] or [NO_FILES]),
+        sum(int(part.segment.windows_of_files[files].sum()) for part, files in pairs),
+        max((part.segment.widest for part in parts), default=0),
+    )
+
+
 def scanned(part: Part, query: Vector, limit: int) -> Hits:
     """The candidates of the packed scan, exactly scored."""
     segment = part.segment
@@ -59,10 +81,19 @@ def scanned(part: Part, query: Vector, limit: int) -> Hits:
 
 
 def best_windows(segment: Segment, hits: Hits) -> Hits:
+    return firsts(segment.owners[hits[0]].astype(np.int64), hits[1])
+
+
+def firsts(chunks: NDArray[np.int64], scores: NDArray[np.float32]) -> Hits:
     """Each chunk with the best of its windows, which is the first."""
-    chunks, first = np.unique(segment.owners[hits[0]], return_index=True)
+    distinct, first = np.unique(chunks, return_index=True)
     order = np.argsort(first)
-    return chunks[order].astype(np.int64), hits[1][first[order]]
+    return distinct[order], scores[first[order]]
+
+
+def best_chunks(hits: Hits, limit: int) -> Scored:
+    """From chunks of windows, best first, in which a chunk may stand several times."""
+    return best([Scored(*firsts(*hits))], limit)
 
 
 def matching(snapshot: Snapshot, text: str, *, limit: int, files: FileSeqs | None) -> Scored:
@@ -100,10 +131,13 @@ def chosen_chunks(part: Part, files: FileSeqs | None) -> Mask | None:
     """The chunks of live files that are also among `files`; None if all are."""
     if files is None:
         return part.alive_chunks
-    chosen = np.isin(part.segment.file_seqs, files)
-    if part.alive is not None:
-        chosen &= part.alive
+    chosen = chosen_files(part, files)
     return None if chosen.all() else part.segment.of_files(chosen)
+
+
+def chosen_files(part: Part, files: FileSeqs | None) -> Mask:
+    alive = np.ones(len(part.segment.files), np.bool_) if part.alive is None else part.alive
+    return alive if files is None else alive & np.isin(part.segment.file_seqs, files)
 
 
 def best(found: Sequence[Scored], limit: int) -> Scored:

@@ -28,10 +28,11 @@ class File(NamedTuple):
 
 
 class ChunkData(NamedTuple):
-    """What a segment needs of a row of chunks."""
+    """What a segment needs of a row of chunks; `size` is that of its vectors, also where they are not read."""
 
     seq: int
     file: int
+    size: int
     vectors: bytes
     terms: bytes
 
@@ -41,7 +42,7 @@ class Segment:
     """The chunks of files that one model embedded, file after file.
 
     The chunks of `files[i]` are `starts[i]:starts[i + 1]`; `owners` are the positions of the chunks that the windows in
-    `vectors` belong to, ascending. `settled` means that nothing more needs to be prepared or saved; `scan` is the packed
+    `vectors` belong to, ascending; `vectors` is empty where somebody else has them. `settled` means that nothing more needs to be prepared or saved; `scan` is the packed
     quantizer of large ones.
     """
 
@@ -68,14 +69,19 @@ class Segment:
         return np.diff(self.starts)
 
     @cached_property
+    def windows_of_files(self) -> NDArray[np.int64]:
+        """How many windows each file has."""
+        return np.diff(np.searchsorted(self.owners, self.starts))
+
+    @cached_property
     def widest(self) -> int:
         """The most windows that a chunk has."""
         return int(np.bincount(self.owners).max()) if self.owners.size else 0
 
     @property
     def size(self) -> int:
-        """How much work there is with it: its windows, or its chunks if the vectors are elsewhere."""
-        return max(self.chunks.size, self.vectors.shape[0])
+        """How much work there is with it."""
+        return max(self.chunks.size, self.owners.size)
 
     @property
     def bytes(self) -> int:
@@ -134,7 +140,7 @@ def build_segment(files: Sequence[File], rows: Sequence[ChunkData]) -> Segment:
     counts = np.bincount(
         np.fromiter((places[row.file] for row in rows), np.int64, chunks), minlength=len(files)
     )
-    sizes = np.fromiter((len(row.vectors) for row in rows), np.int64, chunks)
+    sizes = np.fromiter((row.size for row in rows), np.int64, chunks)
     windows = sizes // (2 * dimensions) if dimensions else np.zeros_like(sizes)
     vectors = np.frombuffer(b"".join(row.vectors for row in rows), "<f2")
     return Segment(
@@ -203,7 +209,7 @@ class Live:
             sizes=segment.sizes[chosen],
             chunks=segment.chunks[chunks],
             owners=moved[segment.owners[windows]],
-            vectors=segment.vectors[windows],
+            vectors=segment.vectors[windows] if segment.vectors.size else segment.vectors,
             moved=moved,
         )
 

@@ -11,6 +11,26 @@ from threadloom.retrieval.index.segments import File, Part, Segment, merged
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """What a search sees: it never changes, so that many may read it at once."""
+
+    contents: Contents
+    parts: tuple[Part, ...]
+
+    @property
+    def generation(self) -> int:
+        return self.contents.generation
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [part.segment for part in self.parts]
+
+    @cached_property
+    def bytes(self) -> int:
+        return 4096 + sum(segment.bytes for segment in self.segments)
+
+
+@dataclass(frozen=True)
 class Policy:
     """Sizes, as they were measured (docs/retrieval.md). Tests set them lower.
 
@@ -24,7 +44,7 @@ class Policy:
     large: int = 10_000
     scan: int = 50_000
 
-    def works(self, snapshot: "Snapshot") -> Iterator[Sequence[Part]]:
+    def works(self, snapshot: Snapshot) -> Iterator[Sequence[Part]]:
         """Parts that should be one segment, or whose segment should be written anew; the smallest first."""
         by_model: dict[tuple[str, int], list[Part]] = {}
         for part in snapshot.parts:
@@ -46,24 +66,7 @@ class Policy:
         return not part.segment.settled and self.is_large([part])
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """What a search sees: it never changes, so that many may read it at once."""
-
-    contents: Contents
-    parts: tuple[Part, ...]
-
-    @property
-    def generation(self) -> int:
-        return self.contents.generation
-
-    @property
-    def segments(self) -> list[Segment]:
-        return [part.segment for part in self.parts]
-
-    @cached_property
-    def bytes(self) -> int:
-        return 4096 + sum(segment.bytes for segment in self.segments)
+MEASURED = Policy()
 
 
 def arrange(contents: Contents, segments: Iterable[Segment]) -> tuple[Snapshot, list[File]]:
