@@ -114,19 +114,21 @@ def split_words(words: list[str], long: list[int]) -> tuple[list[str], list[int]
     splits: list[int] = []
     done = 0
     for index in long:
-        split += words[done:index]
-        parts = [*pieces(words[index])] if COUNTS[words[index]] > WORD_TOKENS else [words[index]]
-        splits += range(len(split) + 1, len(split) + len(parts))
-        split += parts
-        done = index + 1
-        if done < len(words) and goes_on(words[index], words[done]):
-            splits.append(len(split))
+        if index >= done:
+            split += words[done:index]
+            done = end_of_run(words, index)
+            parts = [*pieces("".join(words[index:done]))]
+            splits += range(len(split) + 1, len(split) + len(parts))
+            split += parts
     return split + words[done:], splits
 
 
-def goes_on(word: str, after: str) -> bool:
-    """Whether a run without space was cut between the two, for its length."""
-    return not (after[0].isspace() or word.endswith("\n"))
+def end_of_run(words: list[str], index: int) -> int:
+    """After the words that go on, without space, with what begins at `index`: they were cut for their length."""
+    end = index + 1
+    while end < len(words) and not (words[end][0].isspace() or words[end - 1].endswith("\n")):
+        end += 1
+    return end
 
 
 def pieces(word: str) -> Iterator[str]:
