@@ -1,0 +1,279 @@
+"""Takes files into vector stores: parse, embed, store; a leased job like a run.
+
+Chunks are committed some at a time, each in its place. A worker that takes over a file finds how far the lost one came and
+goes on from there; a file is searchable only once its last chunk and its completion are committed together.
+"""
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, func, select
+
+from threadloom.blobs import Blobs
+from threadloom.config import FileSearch
+from threadloom.db.database import Database
+from threadloom.db.insert import insert_missing
+from threadloom.db.rows import ChunkRow, FileRow, VectorStoreFileRow
+from threadloom.db.tx import Tx
+from threadloom.errors import BlobMissing, StorageUnavailable
+from threadloom.leases import Claim, hold
+from threadloom.queue import AbortReason, Held, Queue
+from threadloom.retrieval.embedder import Embedder, EmbeddingError, Windows
+from threadloom.retrieval.parsing import Chunk, Parsed, Parser, UnreadableFile
+from threadloom.retrieval.stores import INGESTION, discard_chunks, raise_generation
+from threadloom.types.vector_stores import FileError, FileErrorCode, StaticChunking
+
+MAX_ATTEMPTS = 5
+"""Claims of one file: a document that takes its worker down shall not do so for ever."""
+FIRST_PAUSE = 2.0
+"""Seconds before a file whose embedder did not answer is tried again; doubled each time."""
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed file, and the chunks of it that are stored already."""
+
+    claim: Claim
+    store_id: str
+    seq: int
+    filename: str
+    blobs: list[str]
+    chunking: StaticChunking
+    stored: int
+    last_text: str | None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Chunks with their vectors; `first` is the position of the first of them."""
+
+    first: int
+    chunks: Sequence[Chunk]
+    windows: Sequence[Windows]
+    progress: float
+
+    def rows(self, store_file_seq: int) -> list[tuple[Any, ...]]:
+        """Values in the order of the columns of `chunks`, after its own number."""
+        return [
+            (
+                store_file_seq,
+                self.first + offset,
+                chunk.text,
+                chunk.start,
+                chunk.end,
+                chunk.page,
+                chunk.heading,
+                windows.astype("<f2").tobytes(),
+                chunk.terms,
+            )
+            for offset, (chunk, windows) in enumerate(zip(self.chunks, self.windows, strict=True))
+        ]
+
+
+class ChangedText(Exception):
+    """The stored chunks are not those of this document as it is parsed now."""
+
+
+class Ingestion:
+    """Ingests what is due, some files at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        parser: Parser,
+        embedder: Embedder,
+        settings: FileSearch,
+        *,
+        folder: Path,
+        lease: float,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._parser = parser
+        self._embedder = embedder
+        self._folder = folder
+        self._queue = Queue(
+            database,
+            VectorStoreFileRow,
+            INGESTION,
+            self._drive,
+            concurrency=settings.ingestions,
+            lease=lease,
+        )
+
+    async def run(self) -> None:
+        """Work until drained."""
+        await self._queue.run()
+
+    def drain(self) -> None:
+        """Claim nothing more and hand back what is held; `run` then returns."""
+        self._queue.drain()
+
+    async def _drive(self, held: Held) -> None:
+        if held.reason is None:
+            await held.perform(self._ingest(held.claim))
+        if held.reason is AbortReason.SHUTDOWN:
+            await self._database.write(hand_back, held.claim)
+
+    async def _ingest(self, claim: Claim) -> None:
+        job = await self._database.write(begin, claim, self._embedder.model)
+        if job is None:
+            return
+        try:
+            await self._take_in(job)
+        except ChangedText:
+            await self._database.write(start_over, claim)
+        except UnreadableFile as error:
+            await self._database.write(fail, claim, error.code, error.message)
+        except (EmbeddingError, BlobMissing, StorageUnavailable) as error:
+            log.warning("ingestion is tried again", id=claim.id, error=str(error))
+            await self._database.write(try_again, claim, str(error))
+
+    async def _take_in(self, job: Job) -> None:
+        """Parse, embed and store; what is embedded last is stored together with the file's completion."""
+        held_back: Embedded | None = None
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            document = Path(folder) / "document"
+            await self._blobs.download(job.blobs, document)
+            async with aclosing(self._parser.parse(document, job.filename, job.chunking)) as parsed:
+                async for embedded in self._embedded(job, parsed):
+                    if held_back is not None:
+                        await self._database.write(store, job, held_back)
+                    held_back = embedded
+        await self._database.write(complete, job, held_back)
+
+    async def _embedded(self, job: Job, parsed: AsyncIterator[Parsed]) -> AsyncIterator[Embedded]:
+        """The document's chunks that are not stored yet. Raises ChangedText."""
+        position = 0
+        async for group in parsed:
+            known = max(0, min(job.stored - position, len(group.chunks)))
+            if known and position + known == job.stored:
+                refuse_other_text(group.chunks[known - 1], job.last_text)
+            position += len(group.chunks)
+            if chunks := group.chunks[known:]:
+                windows = await self._embedder.embed_passages([chunk.text for chunk in chunks])
+                yield Embedded(position - len(chunks), chunks, windows, group.progress)
+        if position < job.stored:
+            raise ChangedText
+
+
+def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
+    if chunk.text != stored:
+        raise ChangedText
+
+
+def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
+    """What there is to do for a claimed file; None when it was tried too often or is gone. Raises LeaseLost."""
+    row = hold(tx, VectorStoreFileRow, claim)
+    file = tx.session.scalar(select(FileRow).where(FileRow.id == row.file_id))
+    if file is None:
+        close(tx, row, "invalid_file", "The file was deleted before it was processed.")
+        return None
+    if row.attempts == MAX_ATTEMPTS:
+        close(tx, row, "server_error", f"Processing was begun {MAX_ATTEMPTS} times and broke off.")
+        return None
+    row.attempts += 1
+    if row.embedding_model != model:
+        forget_chunks(tx, row)
+        row.embedding_model = model
+    stored = (
+        select(ChunkRow.position, ChunkRow.text)
+        .where(ChunkRow.store_file_seq == row.seq)
+        .order_by(ChunkRow.position.desc())
+        .limit(1)
+    )
+    last = tx.session.execute(stored).one_or_none()
+    return Job(
+        claim=claim,
+        store_id=row.vector_store_id,
+        seq=row.seq,
+        filename=file.filename,
+        blobs=file.blobs,
+        chunking=row.chunking_strategy,
+        stored=0 if last is None else last.position + 1,
+        last_text=None if last is None else last.text,
+    )
+
+
+def store(tx: Tx, job: Job, embedded: Embedded) -> None:
+    """Commit some chunks in their places. Raises LeaseLost."""
+    insert_chunks(tx, hold(tx, VectorStoreFileRow, job.claim), embedded)
+
+
+def insert_chunks(tx: Tx, row: VectorStoreFileRow, embedded: Embedded) -> None:
+    insert_missing(tx.session, ChunkRow, embedded.rows(row.seq))
+    row.dimensions = embedded.windows[0].shape[1]
+    row.progress = embedded.progress
+
+
+def complete(tx: Tx, job: Job, last: Embedded | None) -> None:
+    """Commit the last chunks; from here on the file is searched. Raises LeaseLost."""
+    raise_generation(tx, job.store_id)  # the store is locked before the file in it
+    row = hold(tx, VectorStoreFileRow, job.claim)
+    if last is not None:
+        insert_chunks(tx, row, last)
+    row.usage_bytes = usage_of(tx, row)
+    row.status = "completed"
+    row.progress = 1.0
+    row.due_at = None
+    tx.wake(job.store_id)
+
+
+def usage_of(tx: Tx, row: VectorStoreFileRow) -> int:
+    """Bytes that the file's chunks take."""
+    size = func.length(ChunkRow.text) + func.length(ChunkRow.vectors) + func.length(ChunkRow.terms)
+    of_file = select(func.sum(size)).where(ChunkRow.store_file_seq == row.seq)
+    return tx.session.scalar(of_file) or 0
+
+
+def fail(tx: Tx, claim: Claim, code: FileErrorCode, message: str) -> None:
+    """The file cannot be taken in. Raises LeaseLost."""
+    close(tx, hold(tx, VectorStoreFileRow, claim), code, message)
+
+
+def close(tx: Tx, row: VectorStoreFileRow, code: FileErrorCode, message: str) -> None:
+    discard_chunks(tx, VectorStoreFileRow.seq == row.seq)
+    row.status = "failed"
+    row.last_error = FileError(code=code, message=message)
+    row.due_at = None
+    tx.wake(row.vector_store_id)
+
+
+def try_again(tx: Tx, claim: Claim, reason: str) -> None:
+    """Something that the file needs did not answer: later, or never when it was tried often. Raises LeaseLost."""
+    row = hold(tx, VectorStoreFileRow, claim)
+    if row.attempts == MAX_ATTEMPTS:
+        close(tx, row, "server_error", f"{reason} Tried {MAX_ATTEMPTS} times.")
+    else:
+        row.due_at = tx.clock.now() + FIRST_PAUSE * 2 ** (row.attempts - 1)
+
+
+def start_over(tx: Tx, claim: Claim) -> None:
+    """Forget the stored chunks; the file is due at once. Raises LeaseLost."""
+    row = hold(tx, VectorStoreFileRow, claim)
+    forget_chunks(tx, row)
+    release(tx, row)
+
+
+def forget_chunks(tx: Tx, row: VectorStoreFileRow) -> None:
+    tx.session.execute(delete(ChunkRow).where(ChunkRow.store_file_seq == row.seq))
+
+
+def hand_back(tx: Tx, claim: Claim) -> None:
+    """Let the next worker go on at once; the attempt does not count. Raises LeaseLost."""
+    row = hold(tx, VectorStoreFileRow, claim)
+    row.attempts = max(row.attempts - 1, 0)
+    release(tx, row)
+
+
+def release(tx: Tx, row: VectorStoreFileRow) -> None:
+    row.epoch += 1  # a renewal that is under way shall not take it back
+    row.due_at = tx.clock.now()
+    tx.wake(INGESTION)
