@@ -1,6 +1,6 @@
 """Files in a vector store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
@@ -145,16 +145,16 @@ def content(tx: ProjectTx, store_id: str, file_id: str) -> list[FileText]:
         .where(ChunkRow.store_file_seq == seq)
         .order_by(ChunkRow.position)
     )
-    return [FileText(text=text) for text in without_overlaps(chunks.tuples().all())]
+    return [FileText(text=text) for text in without_overlaps(chunks.all())]
 
 
-def without_overlaps(chunks: Sequence[tuple[int, int, str]]) -> list[str]:
+def without_overlaps(chunks: Iterable[tuple[int, int, str]]) -> list[str]:
     """The new part of each chunk; what no chunk has is space, of which a line is kept as such."""
     texts: list[str] = []
-    done = chunks[0][0] if chunks else 0
+    done = 0
     for start, end, text in chunks:
-        gap = min(max(start - done, 0), 2)
+        gap = "\n" * min(start - done, 2) if texts else ""
         if end > done:
-            texts.append("\n" * gap + text[max(done - start, 0) :])
+            texts.append(gap + text[max(done - start, 0) :])
             done = end
     return texts

@@ -154,7 +154,7 @@ def file_names(tx: ProjectTx, file_ids: Iterable[str]) -> dict[str, str]:
         .order_by(FileRow.seq)
         .with_for_update(read=True, key_share=True)
     )
-    names = dict(found.tuples().all())
+    names = {file.id: file.filename for file in found}
     if missing := [file_id for file_id in wanted if file_id not in names]:
         raise NotFound(f"Files [{', '.join(missing)}] were not found")
     return names

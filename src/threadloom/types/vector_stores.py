@@ -72,7 +72,6 @@ class AutoStrategy(Received):
     """The default sizes."""
 
     type: Literal["auto"]
-    static: None = None
 
 
 class StaticStrategy(Received):
@@ -228,8 +227,9 @@ def files_of(
 
 def sizes(strategy: ChunkingStrategy | None) -> StaticChunking:
     """The sizes that a strategy stands for."""
-    chosen = strategy and strategy.static
-    return StaticChunking(**chosen.model_dump()) if chosen else StaticChunking()
+    if isinstance(strategy, StaticStrategy):
+        return StaticChunking(**strategy.static.model_dump())
+    return StaticChunking()
 
 
 def expiry(expires_after: ExpiresAfter | None, last_active_at: int) -> int | None:
