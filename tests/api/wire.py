@@ -1,5 +1,6 @@
 """What the tests of the API have in common: objects made with raw HTTP, and answers as they are compared."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx2
@@ -85,18 +86,22 @@ async def make_file(
     http: httpx2.AsyncClient,
     content: bytes = b"Some text.",
     name: str = "notes.txt",
-    **fields: str,
+    *,
+    purpose: str = "assistants",
+    fields: Mapping[str, str] | None = None,
 ) -> Json:
-    return succeeded(await send_file(http, content, name, **fields))
+    return succeeded(await send_file(http, content, name, purpose=purpose, fields=fields))
 
 
 async def send_file(
     http: httpx2.AsyncClient,
     content: bytes = b"Some text.",
     name: str = "notes.txt",
-    **fields: str,
+    *,
+    purpose: str = "assistants",
+    fields: Mapping[str, str] | None = None,
 ) -> httpx2.Response:
-    form = {"purpose": "assistants"} | fields
+    form = {"purpose": purpose, **(fields or {})}
     return await http.post("/files", data=form, files={"file": (name, content)})
 
 

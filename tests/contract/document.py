@@ -172,6 +172,8 @@ def relaxed(document: Json) -> Json:
     or_null(schemas["OpenAIFile"], "expires_at", "status_details")
     or_null(schemas["VectorStoreObject"], "name", "expires_after")
     or_null(schemas["RunObject"], "instructions")
+    # Files are made for evaluations, but the schema of a file does not know it.
+    schemas["OpenAIFile"]["properties"]["purpose"]["enum"] += ["evals"]
     schemas["VectorStoreFileBatchObject"]["properties"]["object"]["enum"] += [
         "vector_store.file_batch"
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Text, cast, or_, select
+from sqlalchemy import ColumnElement, Text, cast, or_, select, update
 
 from threadloom.db.rows import (
     NAMES_FILES,
@@ -53,23 +53,12 @@ def seconds_of(expires_after: FileExpiresAfter | None) -> int | None:
     return expires_after and expires_after.seconds
 
 
-def get_file(tx: ProjectTx, file_id: str, *, lock: bool = False) -> FileRow:
-    """The file, unless it has expired. Raises NotFound."""
-    file = tx.get(FileRow, file_id, lock=lock)
-    refuse_expired(tx, file_id, file.expires_at)
-    return file
-
-
 def show_file(tx: ProjectTx, file_id: str) -> Shown:
-    """The same, to be sent."""
+    """The file, to be sent, unless it has expired. Raises NotFound."""
     file = tx.show(FileRow, file_id)
-    refuse_expired(tx, file_id, file["expires_at"])
-    return file
-
-
-def refuse_expired(tx: ProjectTx, file_id: str, expires_at: int | None) -> None:
-    if expires_at is not None and expires_at <= tx.now:
+    if file["expires_at"] is not None and file["expires_at"] <= tx.now:
         raise tx.missing(FileRow, file_id)
+    return file
 
 
 def page_files(tx: ProjectTx, query: PageQuery, purpose: str | None) -> Rows:
@@ -84,33 +73,39 @@ def is_alive(tx: Tx) -> ColumnElement[bool]:
 
 
 def delete_file(tx: ProjectTx, file_id: str) -> None:
-    remove(tx, get_file(tx, file_id, lock=True))
+    own = select(FileRow).where(FileRow.id == file_id, FileRow.project_id == tx.project_id)
+    # The strongest lock, so that no store takes the file meanwhile.
+    file = tx.session.scalar(own.where(is_alive(tx)).with_for_update())
+    if file is None:
+        raise tx.missing(FileRow, file_id)
+    remove(tx, file)
 
 
 def remove(tx: Tx, file: FileRow) -> None:
-    """Forget the file wherever it is named; its bytes are swept."""
-    detach(tx, VectorStoreFileRow.file_id == file.id)
+    """Forget a locked file wherever it is named; its bytes are swept."""
+    detach(tx, file)
     forget_in_tools(tx, file)
     discard(tx, file.blobs)
     tx.delete(file)
 
 
-def detach(tx: Tx, *which: ColumnElement[bool]) -> None:
-    """Take these files out of their vector stores; their chunks are swept.
+def detach(tx: Tx, file: FileRow) -> None:
+    """Take a locked file out of its vector stores; its chunks are swept. Whoever ingests it loses its lease.
 
-    Stores before the files in them, and each in order, as everybody locks them who needs both.
+    Stores before files, and each in order, as everybody locks them who needs both.
     """
-    holding = select(VectorStoreFileRow.vector_store_id).where(*which)
-    stores = select(VectorStoreRow).where(VectorStoreRow.id.in_(holding))
-    for store in tx.session.scalars(stores.order_by(VectorStoreRow.seq).with_for_update()):
-        store.generation += 1
-        tx.wake(store.id)
-    tx.session.flush()
-    found = select(VectorStoreFileRow).where(*which).order_by(VectorStoreFileRow.seq)
-    for store_file in tx.session.scalars(found.with_for_update()).all():
-        if tx.session.get(StrayChunksRow, store_file.seq) is None:
-            tx.session.add(StrayChunksRow(store_file_seq=store_file.seq))
-        tx.delete(store_file)
+    found = select(VectorStoreFileRow).where(VectorStoreFileRow.file_id == file.id)
+    store_ids = {row.vector_store_id for row in tx.session.scalars(found)}
+    for store_id in sorted(store_ids):
+        tx.session.execute(
+            update(VectorStoreRow)
+            .where(VectorStoreRow.id == store_id)
+            .values(generation=VectorStoreRow.generation + 1)
+        )
+        tx.wake(store_id)
+    for row in tx.session.scalars(found.order_by(VectorStoreFileRow.seq).with_for_update()):
+        tx.session.merge(StrayChunksRow(store_file_seq=row.seq))
+        tx.delete(row)
 
 
 def forget_in_tools(tx: Tx, file: FileRow) -> None:
