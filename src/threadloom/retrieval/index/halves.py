@@ -15,8 +15,8 @@ from threadloom.retrieval.lexical import bm25
 from threadloom.retrieval.terms import query_terms
 
 NO_FILES = np.empty(0, np.int64)
-CANDIDATES = 8
-"""How many candidates a packed scan gives for each chunk that is wanted."""
+CANDIDATES = 32
+"""How many candidates a packed scan gives for each chunk that is wanted: enough even for vectors without any clusters."""
 ENOUGH = 2
 """How many different chunks must be among them; otherwise every window is looked at."""
 
@@ -41,8 +41,6 @@ def nearest_in(part: Part, query: Vector, limit: int, files: FileSeqs | None) ->
             return candidates
     chosen = chosen_chunks(part, files)
     among = None if chosen is None else chosen[segment.owners]
-    if not segment.owners.size or (among is not None and not among.any()):
-        return np.empty(0, np.int64), np.empty(0, np.float32)
     # However many windows a chunk has, `limit` different chunks are among so many of them.
     hits = search(segment.flat, query, limit * segment.widest, among)
     return best_windows(segment, hits)
@@ -72,11 +70,9 @@ def scanned(part: Part, query: Vector, limit: int) -> Hits:
     """The candidates of the packed scan, exactly scored."""
     segment = part.segment
     assert segment.scan
-    windows, live = segment.vectors.shape[0], part.alive_windows
-    wanted = CANDIDATES * limit * -(-windows // segment.chunks.size)
-    positions, _ = search(segment.scan, query, wanted, None)
-    if live is not None:
-        positions = positions[live[positions]]
+    positions, _ = search(segment.scan, query, CANDIDATES * limit, None)
+    if part.alive_windows is not None:
+        positions = positions[part.alive_windows[positions]]
     return best_windows(segment, products(segment.vectors, positions, query))
 
 

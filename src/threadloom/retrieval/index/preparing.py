@@ -40,7 +40,7 @@ def prepare(task: Task, files: CacheFiles, policy: Policy) -> Segment:
 def prepared_elsewhere(task: Task, files: CacheFiles) -> Segment | None:
     """What another process has prepared and saved meanwhile, if it has all that this task is about."""
     live = {file for part in task.parts for file in part.live_files}
-    ours = [part.segment.files for part in task.parts]
+    ours = [part.segment.files for part in task.parts if part.segment.settled]
     for segment in files.load(task.store_id):
         if segment.files not in ours and live.issubset(segment.files):
             return segment

@@ -69,9 +69,11 @@ def unpacked_scan(packed: NDArray[np.uint8]) -> VectorIndex:
 
 def search(index: VectorIndex, query: NDArray[np.float32], count: int, among: Mask | None) -> Hits:
     """The best `count`; `among` are the positions that may be found."""
+    count = min(count, index.ntotal)
+    if not count:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
     # One query has work for one thread: others would only wait for it, and burn as much time again.
     faiss.omp_set_num_threads(1)
-    count = min(count, index.ntotal)
     scores, positions = index.search(query[np.newaxis], count, params=only(among))
     found = positions[0] >= 0
     return positions[0][found], scores[0][found]
@@ -87,6 +89,6 @@ def only(among: Mask | None) -> faiss.SearchParameters | None:
 
 def products(vectors: Matrix, positions: NDArray[np.int64], query: NDArray[np.float32]) -> Hits:
     """The exact products at some positions, highest first."""
-    scores = vectors[positions].astype(np.float32) @ query
-    order = np.argsort(-scores)
-    return positions[order], scores[order]
+    chosen = vectors[positions]
+    found, scores = search(flat_index(chosen), query, positions.size, None)
+    return positions[found], scores
