@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from threadloom.retrieval.terms import Terms
 
 # How soon a repeated word stops counting, and how much a long text is held against it.
-K1 = 1.2
+K1 = 1.5
 B = 0.75
 
 Alive = NDArray[np.bool_] | None

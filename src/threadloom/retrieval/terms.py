@@ -34,7 +34,6 @@ their them then there these they this those through to too under until up ve ver
 whom why will with would you your
 """
 
-MEMO = 100_000
 COUNTED = np.iinfo(np.uint16).max
 
 
@@ -66,8 +65,12 @@ def terms_of(text: str) -> Terms:
 class Hashes(dict[str, bytes]):
     """The packed terms of each word met so far: stemming a word again would be most of the cost."""
 
+    def __init__(self, most: int = 100_000) -> None:
+        super().__init__()
+        self._most = most
+
     def __missing__(self, word: str) -> bytes:
-        if len(self) >= MEMO:
+        if len(self) >= self._most:
             self.clear()
         packed = b"".join(crc32(term.encode()).to_bytes(4, "little") for term in split(word))
         self[word] = packed
