@@ -10,6 +10,8 @@ from threadloom.retrieval.parsing.sections import invalid
 
 SAMPLE = 32_768
 WRONG_BYTES = 0.001
+WESTERN = "cp1252"
+NEARLY = 0.05
 # UTF-32 before UTF-16: the mark of one begins with that of the other.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -58,10 +60,21 @@ def decode_legacy(data: bytes, wrong: int) -> str:
     text = sample.decode(errors="replace")
     if text.count("\ufffd") <= max(1, len(text) * WRONG_BYTES) and not sample.isascii():
         return data.decode(errors="replace")
-    best = from_bytes(sample).best()
-    if best is None:
+    encoding = likeliest(sample)
+    if encoding is None:
         raise not_text(data)
-    return data.decode(best.encoding, errors="replace")
+    return data.decode(encoding, errors="replace")
+
+
+def likeliest(sample: bytes) -> str | None:
+    """The old encoding in which the bytes make most sense; among equals that of Western Europe."""
+    matches = from_bytes(sample)
+    best = matches.best()
+    western = next((match for match in matches if match.encoding == WESTERN), None)
+    if best is None or western is None:
+        return best.encoding if best else None
+    equal = western.chaos <= best.chaos and western.coherence >= best.coherence - NEARLY
+    return WESTERN if equal else best.encoding
 
 
 def looks_binary(sample: bytes) -> bool:

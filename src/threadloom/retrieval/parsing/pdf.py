@@ -1,34 +1,49 @@
 """PDF: PDFium's text, page by page; pypdf reads what PDFium refuses."""
 
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol, cast
 
 import pypdf
 import pypdfium2
 from pypdf.errors import PyPdfError
-from pypdfium2.raw import FPDF_ERR_PASSWORD
+from pypdfium2 import raw
 
 from threadloom.retrieval.parsing.decoding import is_blank, resemblance, tidy
-from threadloom.retrieval.parsing.sections import DAMAGED, Heading, Section, invalid
+from threadloom.retrieval.parsing.sections import DAMAGED, ENCRYPTED, Heading, Section, invalid
 
 MAX_PAGES = 20_000
 HEAD = 1024
 # PDFium's mark for a hyphen at which a word goes on in the next line.
 HYPHEN = re.compile("[\x02\ufffe]\\s*")
 OUTLINE = 5_000
-ENCRYPTED = "it is encrypted. Remove the password and upload it again."
+LARGER = 1.1
+LONGEST_TITLE = 150
+LETTER = re.compile(r"[^\W\d_]")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands on a page, and what of it are titles."""
+
+    text: str
+    titles: list[str]
+
+
+# Bound by pypdfium2 when it is loaded, without types.
+font_size = cast(Callable[[pypdfium2.PdfTextPage, int], float], raw.FPDFText_GetFontSize)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
 class Pages(Protocol):
     """A document as one of the two libraries opens it."""
 
-    titles: dict[int, list[str]]
-
     def __len__(self) -> int: ...
-    def text(self, index: int) -> str: ...
+    def read(self, index: int) -> Page: ...
 
 
 def read_pdf(path: Path) -> Iterator[Section]:
@@ -42,10 +57,11 @@ def read_pdf(path: Path) -> Iterator[Section]:
         raise invalid(f"it has more than {MAX_PAGES:,} pages. Split it into smaller files.")
     found = False
     for index in range(len(pages)):
-        text = tidy(pages.text(index)).strip()
+        page = pages.read(index)
+        text = tidy(HYPHEN.sub("", page.text)).strip()
         if not is_blank(text):
             found = True
-            headings = tuple(find_titles(text, pages.titles.get(index, [])))
+            headings = tuple(find_titles(text, page.titles))
             yield Section(text, index + 1, headings, (index + 1) / len(pages))
     if not found:
         raise invalid("it has no text: it may be a scan. Run OCR on it and upload the result.")
@@ -55,7 +71,7 @@ def open_pages(path: Path) -> Pages:
     try:
         return PdfiumPages(path)
     except pypdfium2.PdfiumError as error:
-        if error.err_code == FPDF_ERR_PASSWORD:  # pyright: ignore[reportUnknownMemberType]
+        if error.err_code == raw.FPDF_ERR_PASSWORD:  # pyright: ignore[reportUnknownMemberType]
             raise invalid(ENCRYPTED) from None
     return PypdfPages(path)
 
@@ -72,32 +88,57 @@ class Entry(Protocol):
 
 
 class PdfiumPages:
-    """Fast, and right about the order of columns."""
+    """Fast, and right about the order of columns. Titles are those of the outline, else the lines in larger type."""
 
     def __init__(self, path: Path) -> None:
         self._document = pypdfium2.PdfDocument(path)
-        self.titles = outline(self._document)
+        self._outline = outline(self._document)
+        self._sizes: Counter[float] = Counter()
 
     def __len__(self) -> int:
         return len(self._document)
 
-    def text(self, index: int) -> str:
+    def read(self, index: int) -> Page:
         try:
             page = self._document[index]
         except pypdfium2.PdfiumError:
-            return ""  # one damaged page is no reason to lose the others
+            return Page("", [])  # one damaged page is no reason to lose the others
         try:
             content = page.get_textpage()
-            return HYPHEN.sub("", content.get_text_range())
+            text = content.get_text_range()
+            titles = self._outline.get(index, []) if self._outline else self._large(content, text)
+            return Page(text, titles)
         finally:
             page.close()
+
+    def _large(self, content: pypdfium2.PdfTextPage, text: str) -> list[str]:
+        """Lines in type that is larger than most of the document so far; neighbours of one size are one title."""
+        lines = [*sized_lines(content, text)]
+        for size, line in lines:
+            self._sizes[size] += len(line)
+        usual = self._sizes.most_common(1)[0][0] if self._sizes else 0.0
+        joined = [(s, " ".join(line for _, line in g)) for s, g in groupby(lines, itemgetter(0))]
+        return [
+            line
+            for size, line in joined
+            if size > usual * LARGER and len(line) < LONGEST_TITLE and LETTER.search(line)
+        ]
+
+
+def sized_lines(content: pypdfium2.PdfTextPage, text: str) -> Iterator[tuple[float, str]]:
+    """Each line with the size of its first letter."""
+    at = 0
+    for line in text.split("\n"):
+        if clean := line.strip():
+            first = at + len(line) - len(line.lstrip())
+            yield round(font_size(content, first), 1), clean
+        at += len(line) + 1
 
 
 class PypdfPages:
     """Slow and forgiving."""
 
     def __init__(self, path: Path) -> None:
-        self.titles: dict[int, list[str]] = {}
         try:
             self._document = pypdf.PdfReader(path)
             if self._document.is_encrypted:
@@ -109,8 +150,8 @@ class PypdfPages:
     def __len__(self) -> int:
         return self._length
 
-    def text(self, index: int) -> str:
-        return self._document.pages[index].extract_text()
+    def read(self, index: int) -> Page:
+        return Page(self._document.pages[index].extract_text(), [])
 
 
 def outline(document: pypdfium2.PdfDocument) -> dict[int, list[str]]:

@@ -111,7 +111,7 @@ def groups(request: Request) -> Iterator[tuple[list[Chunk], float]]:
         max_chunk_size_tokens=request["max_chunk_size_tokens"],
         chunk_overlap_tokens=request["chunk_overlap_tokens"],
     )
-    sections = extract(Path(request["path"]), kind)
+    sections = extract(Path(request["path"]), kind, chunking.max_chunk_size_tokens)
     chunks = chunks_of(sections, chunking, request["max_tokens"])
     while group := [*islice(chunks, GROUP)]:
         yield [chunk for chunk, _ in group], group[-1][1]

@@ -6,6 +6,7 @@ from threadloom.retrieval.parsing import UnreadableFile
 
 MAX_TEXT = 50_000_000
 JOINT = "\n\n"
+ENCRYPTED = "it is encrypted. Remove the password and upload it again."
 DAMAGED = "it is damaged. Save it again and upload the result."
 
 
