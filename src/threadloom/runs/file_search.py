@@ -6,15 +6,18 @@ from contextlib import ExitStack
 from typing import Protocol, cast
 
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from threadloom.config import FileSearch as FileSearchSettings
 from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.rows import AssistantRow, RunRow, ThreadRow, VectorStoreFileRow, VectorStoreRow
 from threadloom.db.signal import Bell
 from threadloom.db.tx import Tx
+from threadloom.errors import NotFound
 from threadloom.llm.chat import Function, ToolCall
 from threadloom.retrieval.embedder import EmbeddingError
+from threadloom.retrieval.search import Hit
+from threadloom.retrieval.stores import expired, touch
 from threadloom.runs.citations import searches_of
 from threadloom.runs.tools import ToolFailure, ToolResult
 from threadloom.tokens import encoding_for, upper_bound
@@ -22,7 +25,6 @@ from threadloom.types.citations import fence, label_of, marker_of
 from threadloom.types.run_steps import FileSearchCall, FileSearchToolCall, StepToolCall
 from threadloom.types.shared import JsonObject
 from threadloom.types.tools import FileSearchOptions, FileSearchTool
-from threadloom.types.vector_stores import Attributes
 
 NAME = "file_search"
 MOST_QUERIES = 5
@@ -30,7 +32,6 @@ LONGEST_QUERY = 4_000
 MOST_RESULTS = 20
 SMALL_MODELS = "gpt-3.5"
 """Models of a small context: they get a quarter."""
-DAY = 86_400
 
 DESCRIPTION = (
     "Searches the files that belong to this conversation, by meaning and by words. It gives passages, each with a marker "
@@ -57,25 +58,6 @@ FOUND = (
 NOTHING_FOUND = "No passage of the files matches. Say so; cite nothing."
 NOTHING_TO_SEARCH = "There are no files to search in this conversation. Say so; cite nothing."
 NO_QUERY = "There was no query to search for. Call the function again with `queries`."
-
-
-class Hit(Protocol):
-    """A passage that was found."""
-
-    @property
-    def file_id(self) -> str: ...
-    @property
-    def filename(self) -> str: ...
-    @property
-    def attributes(self) -> Attributes: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def page(self) -> int | None: ...
-    @property
-    def heading(self) -> str | None: ...
 
 
 class PassageSearch(Protocol):
@@ -155,6 +137,8 @@ class FileSearch:
                 score_threshold=options.ranking_options.score_threshold,
                 weight=weight_of(options),
             )
+        except NotFound:  # deleted a moment ago
+            return []
         except EmbeddingError as error:
             raise ToolFailure(f"The files could not be searched: {error}") from error
 
@@ -187,11 +171,18 @@ def store_ids(resources: dict[str, dict[str, list[str]]] | None) -> list[str]:
 def begin(tx: Tx, run: RunRow, call_id: str) -> tuple[list[str], int]:
     """The stores to search, now used, and the number of this search in its run."""
     wanted = dict.fromkeys([*stores_of_assistant(tx, run), *stores_of_thread(tx, run)])
+    present = set(tx.session.scalars(present_stores(run.project_id, wanted)))
     gone = expired(tx, list(wanted))
-    stores = [store for store in wanted if store not in gone]
+    stores = [store for store in wanted if store in present and store not in gone]
     touch(tx, stores)
     numbers = [search.id for search in searches_of(tx, run.id)]
     return stores, numbers.index(call_id)
+
+
+def present_stores(project_id: str, store_ids: Iterable[str]) -> Select[str]:
+    return select(VectorStoreRow.id).where(
+        VectorStoreRow.id.in_(store_ids), VectorStoreRow.project_id == project_id
+    )
 
 
 def pending(tx: Tx, stores: Sequence[str]) -> int:
@@ -200,21 +191,6 @@ def pending(tx: Tx, stores: Sequence[str]) -> int:
         VectorStoreFileRow.vector_store_id.in_(stores), VectorStoreFileRow.status == "in_progress"
     )
     return tx.session.scalar(unfinished) or 0
-
-
-def expired(tx: Tx, stores: Sequence[str]) -> list[str]:
-    rows = tx.session.scalars(select(VectorStoreRow).where(VectorStoreRow.id.in_(stores)))
-    return [
-        row.id
-        for row in rows
-        if row.expires_after and tx.now >= row.last_active_at + row.expires_after.days * DAY
-    ]
-
-
-def touch(tx: Tx, stores: Sequence[str]) -> None:
-    """Stores expire some days after their last use."""
-    for row in tx.session.scalars(select(VectorStoreRow).where(VectorStoreRow.id.in_(stores))):
-        row.last_active_at = tx.now
 
 
 # What is asked for
@@ -273,9 +249,10 @@ def within(budget: int, model: str, hits: Sequence[Hit]) -> list[tuple[Hit, str]
     tokens = encoding_for(model)
     kept: list[tuple[Hit, str]] = []
     for hit in hits:
-        text = tokens.truncate(hit.text, budget)
-        if text:
+        if text := tokens.truncate(hit.text, budget):
             kept.append((hit, text))
+        if text != hit.text:
+            break
         budget -= tokens.count(text)
     return kept
 

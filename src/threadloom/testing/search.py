@@ -3,23 +3,25 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from threadloom.db.database import ProjectDatabase
+from threadloom.retrieval.search import Hit
 from threadloom.types.vector_stores import Attributes
 
 
-@dataclass(frozen=True)
-class ScriptedHit:
-    """A passage."""
-
-    text: str
-    filename: str = "a.txt"
-    file_id: str = "file-1"
-    score: float = 0.5
-    page: int | None = None
-    heading: str | None = None
-    attributes: Attributes = field(default_factory=dict[str, str | float | bool])
+def passage(
+    text: str,
+    *,
+    filename: str = "a.txt",
+    file_id: str = "file-1",
+    score: float = 0.5,
+    page: int | None = None,
+    heading: str | None = None,
+    attributes: Attributes | None = None,
+) -> Hit:
+    """A passage to be found."""
+    return Hit(file_id, filename, attributes or {}, score, text, page, heading, 1, 0)
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class ScriptedSearch:
 
     def __init__(self) -> None:
         self.requests: list[SearchRequest] = []
-        self._answers = deque[Sequence[ScriptedHit] | Exception | asyncio.Event]()
+        self._answers = deque[Sequence[Hit] | Exception | asyncio.Event]()
 
-    def finds(self, *hits: ScriptedHit) -> None:
+    def finds(self, *hits: Hit) -> None:
         """What the next search finds."""
         self._answers.append(hits)
 
@@ -62,7 +64,7 @@ class ScriptedSearch:
         limit: int,
         score_threshold: float = 0.0,
         weight: float | None = None,
-    ) -> Sequence[ScriptedHit]:
+    ) -> Sequence[Hit]:
         self.requests.append(
             SearchRequest(project.project_id, store_ids, queries, limit, score_threshold, weight)
         )
