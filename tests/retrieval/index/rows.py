@@ -117,6 +117,13 @@ def embed_again(tx: Tx, store_id: str, seq: int, chunks: Sequence[Windows], mode
     raise_generation(tx, store_id)
 
 
+def set_status(tx: Tx, store_id: str, seq: int, status: str) -> None:
+    tx.session.execute(
+        update(VectorStoreFileRow).where(VectorStoreFileRow.seq == seq).values(status=status)
+    )
+    raise_generation(tx, store_id)
+
+
 def raise_generation(tx: Tx, store_id: str) -> None:
     tx.session.execute(
         update(VectorStoreRow)
@@ -153,10 +160,13 @@ def clustered(
     chance: np.random.Generator, count: int, dimensions: int, spread: float = 0.5
 ) -> Windows:
     """Unit vectors around a few centres, as texts on a few subjects have them."""
-    centres = chance.normal(size=(max(1, count // 50), dimensions))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    noise = chance.normal(size=(count, dimensions)) * (spread / dimensions**0.5)
+    centres = unit(normal(chance, max(1, count // 50), dimensions))
+    noise = normal(chance, count, dimensions) * np.float32(spread / dimensions**0.5)
     return unit(centres[chance.integers(0, len(centres), count)] + noise)
+
+
+def normal(chance: np.random.Generator, count: int, dimensions: int) -> Windows:
+    return chance.standard_normal((count, dimensions), np.float32)
 
 
 def unit(vectors: NDArray[np.floating]) -> Windows:

@@ -3,7 +3,6 @@
 import asyncio
 
 import numpy as np
-from sqlalchemy import update
 
 from tests.retrieval.index.checks import DIMENSIONS, assert_like_brute_force, some_files
 from tests.retrieval.index.rows import (
@@ -13,12 +12,10 @@ from tests.retrieval.index.rows import (
     clustered,
     embed_again,
     filled_store,
-    raise_generation,
+    set_status,
     unit,
 )
 from threadloom.db.database import Database
-from threadloom.db.rows import VectorStoreFileRow
-from threadloom.db.tx import Tx
 from threadloom.retrieval.index import Index
 
 
@@ -88,13 +85,6 @@ async def test_nothing_is_found_in_an_empty_store_or_one_that_is_gone(
     await assert_like_brute_force(index, store, clustered(chance, 1, DIMENSIONS)[0])
     gone = Filled(database, "vs_gone")
     await assert_like_brute_force(index, gone, clustered(chance, 1, DIMENSIONS)[0])
-
-
-def set_status(tx: Tx, store_id: str, seq: int, status: str) -> None:
-    tx.session.execute(
-        update(VectorStoreFileRow).where(VectorStoreFileRow.seq == seq).values(status=status)
-    )
-    raise_generation(tx, store_id)
 
 
 async def test_only_completed_files_are_searched(

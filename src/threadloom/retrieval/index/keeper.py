@@ -25,6 +25,7 @@ log = structlog.get_logger()
 ReadChunks = Callable[[Tx, Sequence[File]], Chunks]
 NOTHING = Snapshot(Contents(0, {}), ())
 TRIES = 5
+SWEEP_EVERY = 3600.0
 STORES = select(VectorStoreRow.id).where(
     VectorStoreRow.id.in_(bindparam("store_ids", expanding=True))
 )
@@ -60,7 +61,7 @@ class Keeper:
         self._jobs: dict[str, Job] = {}
         self._failed: set[str] = set()
         self._background = ThreadPoolExecutor(1, "index")
-        self._swept = False
+        self._sweep_at = 0.0
 
     async def snapshot(self, store: StoreState) -> Snapshot:
         """What a search of the store sees."""
@@ -145,7 +146,6 @@ class Keeper:
             log.error("index was not prepared", store_id=store_id, error=repr(error))
             self._failed.add(store_id)
         elif held:
-            self._swept = False
             segments = replaced(held.segments, job.task.parts, job.result.result())
             await self._settle(store_id, held.contents, segments)
 
@@ -164,10 +164,10 @@ class Keeper:
         return sum(snapshot.bytes for snapshot in self._held.values())
 
     async def _sweep(self) -> None:
-        """Remove the files of stores that are gone: at first, and after files were written."""
-        if self._swept:
+        """Remove the files of stores that are gone, now and then."""
+        if self._database.clock.now() < self._sweep_at:
             return
-        self._swept = True
+        self._sweep_at = self._database.clock.now() + SWEEP_EVERY
         kept = await asyncio.to_thread(self._files.store_ids)
         if kept:
             there = await self._database.read(existing, kept)

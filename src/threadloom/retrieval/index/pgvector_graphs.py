@@ -36,7 +36,7 @@ class Graphs:
             try:
                 if not connection.scalar(IS_VALID, {"name": name}):
                     # One that is there but not valid was left by a process that was killed while it built.
-                    connection.exec_driver_sql(f'DROP INDEX IF EXISTS "{name}"')
+                    connection.exec_driver_sql(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
                     connection.execute(text(statement(name, store_id, model, dimensions)))
             finally:
                 connection.execute(UNLOCK, {"name": name})
@@ -45,7 +45,7 @@ class Graphs:
         """Remove the graphs of stores that are gone."""
         with self._connection() as connection:
             for name in connection.scalars(GONE).all():
-                connection.exec_driver_sql(f'DROP INDEX IF EXISTS "{name}"')
+                connection.exec_driver_sql(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
 
     def cancel(self) -> None:
         """Let what is being built be."""

@@ -17,7 +17,7 @@ from threadloom.retrieval.index import pgvector_table as table
 from threadloom.retrieval.index.cache_files import CacheFiles
 from threadloom.retrieval.index.contents import batches, read_words
 from threadloom.retrieval.index.halves import best_chunks
-from threadloom.retrieval.index.keeper import TRIES, Keeper
+from threadloom.retrieval.index.keeper import SWEEP_EVERY, TRIES, Keeper
 from threadloom.retrieval.index.pgvector_graphs import Graphs
 from threadloom.retrieval.index.snapshots import MEASURED, Policy, Snapshot
 
@@ -48,7 +48,7 @@ class PgvectorIndex:
         self._built: set[tuple[str, str, int]] = set()
         self._written: dict[str, int] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._swept = False
+        self._sweep_at = 0.0
 
     async def nearest(
         self, store: StoreState, model: str, query: Vector, *, limit: int, files: FileSeqs | None
@@ -78,6 +78,10 @@ class PgvectorIndex:
         await asyncio.to_thread(self._background.shutdown, cancel_futures=True)
         await self._keeper.close()
 
+    async def idle(self) -> None:
+        """Wait until nothing is done in the background."""
+        await asyncio.wrap_future(self._background.submit(int))
+
     async def _write(self, store_id: str, snapshot: Snapshot) -> None:
         """Bring the table up to a snapshot at least, by difference."""
         if self._written.get(store_id, -1) >= snapshot.generation:
@@ -99,11 +103,12 @@ class PgvectorIndex:
             await self._database.write(table.write_files, store_id, batch, ())
 
     async def _sweep(self) -> None:
-        """Once in the life of a process."""
-        if not self._swept:
-            self._swept = True
-            await self._database.write(table.sweep)
-            self._background.submit(guarded, self._graphs.sweep)
+        """Remove what is there of stores that are gone, now and then."""
+        if self._database.clock.now() < self._sweep_at:
+            return
+        self._sweep_at = self._database.clock.now() + SWEEP_EVERY
+        await self._database.write(table.sweep)
+        self._background.submit(guarded, self._graphs.sweep)
 
     def _build(self, store_id: str, model: str, dimensions: int) -> None:
         key = (store_id, model, dimensions)

@@ -26,21 +26,22 @@ OLDEST = (0, 8)
 EF_SEARCH = 200
 SCHEMA = (
     "CREATE EXTENSION IF NOT EXISTS vector",
-    """CREATE TABLE IF NOT EXISTS index_files (
+    """CREATE TABLE index_files (
         store_file_seq bigint PRIMARY KEY,
         vector_store_id text NOT NULL,
         identity text NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS ix_index_files_store ON index_files (vector_store_id)",
-    """CREATE TABLE IF NOT EXISTS index_windows (
+    "CREATE INDEX ix_index_files_store ON index_files (vector_store_id)",
+    """CREATE TABLE index_windows (
         vector_store_id text NOT NULL,
         store_file_seq bigint NOT NULL,
         chunk_seq bigint NOT NULL,
         model text NOT NULL,
         dimensions int NOT NULL,
         embedding halfvec NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS ix_index_windows_file ON index_windows (vector_store_id, store_file_seq)",
+    "CREATE INDEX ix_index_windows_file ON index_windows (vector_store_id, store_file_seq)",
     "ALTER TABLE index_windows ALTER embedding SET STORAGE MAIN",
 )
+VERSION = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
 GONE = text(
     "DELETE FROM index_files f WHERE NOT EXISTS (SELECT FROM vector_stores s WHERE s.id = f.vector_store_id) "
     "RETURNING vector_store_id"
@@ -84,13 +85,11 @@ def prepare(engine: Engine) -> None:
         )
     try:
         with connect(engine, write=True) as connection, locked(connection):
-            for statement in SCHEMA:
-                connection.execute(text(statement))
-            version = str(
-                connection.scalar(
-                    text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-                )
-            )
+            # What is there is not touched: even to find that out, it would wait for a graph that is being built.
+            if connection.scalar(text("SELECT to_regclass('index_windows')")) is None:
+                for statement in SCHEMA:
+                    connection.execute(text(statement))
+            version = str(connection.scalar(VERSION))
     except DBAPIError as error:
         raise StartError(
             "The setting file_search.index is `pgvector`, but this PostgreSQL has no extension `vector`, or this role "
