@@ -16,6 +16,7 @@ from tests.support.contract import ContractCheck
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, create_key, ensure_project
 from threadloom.app import create_app
+from threadloom.background import Background
 from threadloom.blobs import open_blobs
 from threadloom.clock import Clock, SystemClock
 from threadloom.commands.serve import Server
@@ -26,11 +27,12 @@ from threadloom.ids import Ids, RandomIds
 from threadloom.llm.chat import Models
 from threadloom.retrieval.embedder import Embedder
 from threadloom.retrieval.index.opening import open_index
+from threadloom.retrieval.parsing import Parser
+from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.retrieval.search import Search
 from threadloom.runs.file_search import FileSearch, PassageSearch
 from threadloom.runs.tools import BuiltInTools
 from threadloom.testing import HashEmbedder
-from threadloom.worker import Worker
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Running:
     """A server that answers on `base_url`."""
 
     context: Context
-    worker: Worker
+    background: Background
     key: str
     port: int
     check: ContractCheck
@@ -73,6 +75,7 @@ async def running_server(
     built_in: BuiltInTools | None = None,
     search: PassageSearch | None = None,
     embedder: Embedder | None = None,
+    parser: Parser | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
     with_worker: bool = True,
@@ -102,23 +105,23 @@ async def running_server(
         tools = dict(built_in or {})
         if search is not None:
             tools["file_search"] = FileSearch(database, search, chosen.file_search)
-        worker = Worker(database, context.feed, models, chosen.runs, tools)
+        background = Background(context, parser or Parsers(chosen.file_search), tools)
         check = ContractCheck(create_app(context))
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def stop() -> None:
             context.feed.close()
-            worker.drain()
+            background.drain()
 
         server = Server(check, context, on_start=started.set_result, on_stop=stop)
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve())
             if with_worker:
-                tasks.create_task(worker.run())
+                tasks.create_task(background.run())
             port = await started
             try:
-                yield Running(context, worker, key, port, check)
+                yield Running(context, background, key, port, check)
             finally:
                 server.should_exit = True
                 stop()

@@ -18,7 +18,7 @@ from threadloom.errors import StartError
 from threadloom.events import Feed
 from threadloom.ids import RandomIds
 from threadloom.llm.router import build_models
-from threadloom.retrieval.embedded_embedder import EmbeddedEmbedder
+from threadloom.retrieval.embedders import open_embedder
 from threadloom.retrieval.index.opening import open_index
 from threadloom.retrieval.search import Search
 
@@ -60,7 +60,7 @@ async def open_context(settings: Settings) -> AsyncGenerator[Context]:
     async with (
         open_database(settings) as database,
         build_models(settings, database.ids) as models,
-        closing(EmbeddedEmbedder()) as embedder,
+        closing(open_embedder(settings)) as embedder,
         closing(open_index(settings, database)) as index,
     ):
         admin = settings.auth.admin_key

@@ -14,11 +14,12 @@ from threadloom import __version__
 from threadloom.api.context import Context
 from threadloom.api.keys import first_key
 from threadloom.app import create_app
+from threadloom.background import Background
 from threadloom.commands.opened import open_context
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.llm.router import Router, find_local_servers
-from threadloom.worker import Worker
+from threadloom.retrieval.parsing.parsers import Parsers
 
 BACKLOG = 2048
 GRACE = 30
@@ -76,13 +77,13 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     async with open_context(settings) as context:
         # Before the first key is made: a start that fails must not use up the only time it is shown.
         listening = listen(settings.server.host, settings.server.port)
-        worker = Worker(context.database, context.feed, context.models, settings.runs)
+        background = Background(context, Parsers(settings.file_search))
         key = None if settings.auth.admin_key else await context.database.write(first_key)
         lines = await banner(context, key)
 
         def stop() -> None:
             context.feed.close()
-            worker.drain()
+            background.drain()
 
         def announce(port: int) -> None:
             print(*lines, sep="\n", file=sys.stderr)  # noqa: T201
@@ -92,7 +93,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
         server = Server(create_app(context), context, on_start=announce, on_stop=stop)
         async with asyncio.TaskGroup() as tasks:
             if with_worker:
-                tasks.create_task(worker.run())
+                tasks.create_task(background.run())
             await server.serve(sockets=[listening])
             stop()
 

@@ -4,6 +4,8 @@ Chunks are committed some at a time, each in its place. A worker that takes over
 goes on from there; a file is searchable only once its last chunk and its completion are committed together.
 """
 
+import asyncio
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -32,6 +34,7 @@ MAX_ATTEMPTS = 5
 """Claims of one file: a document that takes its worker down shall not do so for ever."""
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
+DAY = 86_400.0
 log = structlog.get_logger()
 
 
@@ -110,6 +113,7 @@ class Ingestion:
 
     async def run(self) -> None:
         """Work until drained."""
+        await asyncio.to_thread(make_clean, self._folder, self._database.clock.now() - DAY)
         await self._queue.run()
 
     def drain(self) -> None:
@@ -162,6 +166,14 @@ class Ingestion:
                 yield Embedded(position - len(chunks), chunks, windows, group.progress)
         if position < job.stored:
             raise ChangedText
+
+
+def make_clean(folder: Path, before: float) -> None:
+    """Make the folder for documents, and remove what processes that were killed left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if left.stat().st_mtime < before:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
