@@ -14,6 +14,7 @@ import uvloop
 from threadloom import __version__
 from threadloom.commands import keys as key_commands
 from threadloom.commands.opened import open_database
+from threadloom.commands.reindex import reindex as embed_again
 from threadloom.commands.serve import serve as run_server
 from threadloom.commands.work import work as run_worker
 from threadloom.config import Settings, load_settings
@@ -55,6 +56,13 @@ def serve(
 def worker(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Drive runs, without HTTP."""
     start(run_worker(settings_of(data_dir, config)))
+
+
+@cli.command()
+def reindex(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Embed again what another embedding model embedded; `serve` may go on meanwhile."""
+    done = start(embed_again(settings_of(data_dir, config)))
+    typer.echo(f"Embedded {done} files again.")
 
 
 @cli.command()
