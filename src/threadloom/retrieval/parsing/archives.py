@@ -2,7 +2,7 @@
 
 import posixpath
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -57,10 +57,10 @@ class Archive:
             raise invalid(BOMB)
         return self._zip.open(entry)
 
-    def elements(self, name: str) -> Iterator[tuple[Event, str, Element]]:
-        """The XML of a part, tag by tag, with local names."""
+    def elements(self, name: str, tags: Collection[str]) -> Iterator[tuple[Event, str, Element]]:
+        """The elements of a part that have these names, namespaces aside, as they begin and end."""
         with self.open(name) as part:
-            yield from walk_xml(part)
+            yield from walk_xml(part, tags)
 
     def relations(self, name: str) -> dict[str, tuple[str, str]]:
         """What the part refers to: id -> (kind, part)."""
@@ -73,10 +73,8 @@ class Archive:
                 element.attrib["Type"].rpartition("/")[2],
                 resolve(folder, element.attrib["Target"]),
             )
-            for event, tag, element in self.elements(list_name)
-            if event == "end"
-            and tag == "Relationship"
-            and element.attrib.get("TargetMode") != "External"
+            for event, _, element in self.elements(list_name, {"Relationship"})
+            if event == "end" and element.attrib.get("TargetMode") != "External"
         }
 
     def main_part(self, usual: str) -> str:
@@ -94,7 +92,7 @@ def refuse_other_kinds(path: Path, kind: str) -> None:
         if ENCRYPTED_STREAM in head or ENCRYPTED_STREAM in end_of(path):
             raise invalid(ENCRYPTED)
         raise invalid(
-            f"it is an old Office file under a new name. Save it as {kind} and upload that."
+            f"it is an old Office file under a new name. Save it as a {kind} and upload that."
         )
     if not head.startswith(b"PK"):
         raise invalid(f"it is no {kind}{resemblance(head)}. Upload it under its real extension.")

@@ -99,15 +99,16 @@ def spans(text: str, chunking: StaticChunking) -> Iterator[Span]:
 
 def end_of_chunk(words: Words, first: int, tokens: int) -> int:
     """The end of the chunk that begins with word `first`: in its last quarter, at a sentence's or line's end if there is one."""
-    fitting = words.fitting(first, tokens)
-    while words.tokens(first, fitting) > tokens:
-        fitting -= 1
-    if fitting == len(words):
-        return fitting
-    end = (breaks(words, words.fitting(first, tokens * 3 // 4), fitting) or [fitting])[-1]
-    while words.tokens(first, end) > tokens:
-        end -= 1
-    return end
+    room = tokens
+    while True:
+        end = fitting = words.fitting(first, room)
+        if fitting < len(words):
+            least = words.fitting(first, room * 3 // 4)
+            end = (breaks(words, least, fitting) or [fitting])[-1]
+        over = words.tokens(first, end) - tokens
+        if over <= 0 or end == first + 1:
+            return end
+        room -= over  # without the space before it, a chunk's first word may have more tokens
 
 
 def next_start(words: Words, end: int, overlap: int) -> int:

@@ -79,7 +79,7 @@ def likeliest(sample: bytes) -> str | None:
 
 def looks_binary(sample: bytes) -> bool:
     """More control characters than any text has."""
-    return len(CONTROLS.findall(sample)) > 1 + len(sample) // 50
+    return len(CONTROLS.findall(sample)) > 1 + len(sample) // 20
 
 
 def unmarked_wide(sample: bytes) -> str | None:
@@ -105,13 +105,15 @@ def not_text(data: bytes) -> Exception:
 
 
 def resemblance(data: bytes) -> str:
-    """`; it looks like a Portable Network Graphics file`, where that can be told."""
+    """` (it looks like: Portable Network Graphics file)`, where that can be told."""
+    if not data[:4].strip(b"\0"):
+        return ""  # too many kinds begin so
     try:
         found = puremagic.magic_string(data[:SAMPLE])  # pyright: ignore[reportUnknownMemberType]
     except (puremagic.PureError, ValueError):
         return ""
     name = str(found[0].name) if found else ""  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-    return f"; it looks like a {name}" if name else ""
+    return f" (it looks like: {name})" if name else ""
 
 
 def tidy(text: str) -> str:

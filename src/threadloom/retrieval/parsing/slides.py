@@ -10,6 +10,7 @@ from threadloom.retrieval.parsing.trees import Element, Event, attribute, forget
 
 MAIN = "ppt/presentation.xml"
 MAX_SLIDES = 20_000
+TAGS = frozenset({"sp", "graphicFrame", "ph", "t", "br", "p", "tr"})
 TITLES = frozenset({"title", "ctrTitle"})
 # The same on every slide, and on every page of notes.
 FURNITURE = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})
@@ -33,8 +34,8 @@ def slides_of(archive: Archive) -> Iterator[str]:
     """The parts with slides, in the order in which they are shown."""
     main = archive.main_part(MAIN)
     parts = archive.relations(main)
-    for event, tag, element in archive.elements(main):
-        if event == "end" and tag == "sldId":
+    for event, _, element in archive.elements(main, {"sldId"}):
+        if event == "end":
             kind, part = parts.get(relation(element), ("", ""))
             if kind == "slide" and part in archive:
                 yield part
@@ -55,7 +56,7 @@ class Slide:
         self._cells: list[str] | None = None
 
     def read(self, archive: Archive, part: str) -> None:
-        for event, tag, element in archive.elements(part):
+        for event, tag, element in archive.elements(part, TAGS):
             self._take(event, tag, element)
 
     def _take(self, event: Event, tag: str, element: Element) -> None:

@@ -1,6 +1,6 @@
 """XML and HTML as lxml reads them: no network, no entities, limited depth. The only module that knows lxml."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any, Literal, Protocol, cast
 
 from lxml import etree as _etree  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
@@ -34,11 +34,12 @@ class Walker(Protocol):
     def skip_subtree(self) -> None: ...
 
 
-def walk_xml(file: IO[bytes]) -> Iterator[tuple[Event, str, Element]]:
-    """Tag by tag while it is read, with local names; what was read is freed by whoever asks for it (`forget`)."""
+def walk_xml(file: IO[bytes], tags: Collection[str]) -> Iterator[tuple[Event, str, Element]]:
+    """The elements with these local names, as they are read; whoever is done with one frees it (`forget`)."""
     walker = etree.iterparse(
         file,
         events=("start", "end"),
+        tag=[f"{{*}}{tag}" for tag in tags],
         resolve_entities=False,
         load_dtd=False,
         no_network=True,
@@ -51,8 +52,7 @@ def walk_xml(file: IO[bytes]) -> Iterator[tuple[Event, str, Element]]:
         if first and element.getroottree().docinfo.internalDTD is not None:
             raise invalid("its XML declares entities, which no office program writes.")
         first = False
-        if isinstance(element.tag, str):
-            yield event, local(element.tag), element
+        yield event, local(element.tag), element
 
 
 def walk_html(text: str) -> Walker:

@@ -15,6 +15,7 @@ TITLE_STYLE = re.compile(r"(title|heading [1-9])$", re.IGNORECASE)
 HIDDEN = frozenset({"Fallback", "moveFrom", "del"})
 NOTES = ("footnotes", "endnotes")
 SPECIAL = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+TAGS = HIDDEN | {"p", "tr", "tc", "t", "pStyle", "outlineLvl", *SPECIAL}
 
 
 def read_docx(path: Path) -> Iterator[Section]:
@@ -24,7 +25,7 @@ def read_docx(path: Path) -> Iterator[Section]:
     styles = next((part for kind, part in relations if kind == "styles"), "")
     story = Story(title_styles(archive, styles) if styles in archive else set())
     for part in (main, *(part for kind, part in relations if kind in NOTES)):
-        for event, tag, element in archive.elements(part):
+        for event, tag, element in archive.elements(part, TAGS):
             story.take(event, tag, element)
     yield story.blocks.section()
 
@@ -33,7 +34,7 @@ def title_styles(archive: Archive, part: str) -> set[str]:
     """The ids of the styles that make headings, also of those that build on them."""
     titles: set[str] = set()
     current = ""
-    for event, tag, element in archive.elements(part):
+    for event, tag, element in archive.elements(part, {"style", "name", "basedOn"}):
         value = attribute(element, "val") or ""
         if event == "start" and tag == "style":
             current = attribute(element, "styleId") or ""
@@ -86,8 +87,6 @@ class Story:
                 self._is_title = attribute(element, "val") in self._titles
             case "outlineLvl" if self._paragraphs:
                 self._is_title = self._is_title or attribute(element, "val") != "9"
-            case "r":
-                forget(element)
             case "p":
                 self._end_paragraph()
                 forget(element)

@@ -18,9 +18,12 @@ from threadloom.tokens import CL100K_TOKENS
 WORD = re.compile(r"\s*\S{1,256}(?:(?<![^\W_])\n+)?")
 WORD_LENGTH = 256
 WORD_TOKENS = 64
-# No character has more than four tokens, so that a piece always fits the smallest chunk.
+# No character has more tokens than bytes, so that a piece always fits the smallest chunk.
 PIECE = 16
 LONGEST_PIECE = 24
+ASCII_PIECE = 64
+# Where code and data without spaces may be cut.
+DELIMITERS = re.compile(r".*[,;)}\]>&|/]", re.DOTALL)
 # Full stops of scripts without spaces, and the brackets and quotation marks that close after them.
 WIDE_STOPS = "\u3002\uff01\uff1f\uff61\uff0e"
 WIDE_CLOSERS = "\u300d\u300f\u201d\u2019\uff09"
@@ -132,18 +135,30 @@ def end_of_run(words: list[str], index: int) -> int:
 
 
 def pieces(word: str) -> Iterator[str]:
-    """A word that is too long, cut between characters and, where there are any, after sentences."""
+    """A word that is too long, cut between characters and, where there are any, after sentences or delimiters."""
     start = 0
-    while len(word) - start > PIECE:
-        end = cut(word, start)
+    while start < len(word):
+        end = cut_ascii(word, start) or cut(word, start)
         yield word[start:end]
         start = end
-    yield word[start:]
+
+
+def cut_ascii(word: str, start: int) -> int | None:
+    """Where the piece that begins at `start` may end, if it has no other characters."""
+    piece = word[start : start + ASCII_PIECE + 1]
+    if not piece.isascii():
+        return None
+    if len(piece) <= ASCII_PIECE:
+        return len(word)
+    delimited = DELIMITERS.match(piece, 0, ASCII_PIECE)
+    return start + (delimited.end() if delimited else ASCII_PIECE)
 
 
 def cut(word: str, start: int) -> int:
     """Where the piece that begins at `start` may end."""
     limit = start + PIECE
+    if limit >= len(word):
+        return len(word)
     sentences = [match.end() for match in WIDE_SENTENCE.finditer(word, start, limit)]
     if sentences:
         return sentences[-1]
