@@ -76,7 +76,11 @@ async def read_form(request: Request, file_field: str, store: Store) -> Form:
         if part.name != file_field:
             put(fields, part.name, await text_of(source))
         elif file_field in fields:
-            raise InvalidRequest(f"Invalid '{file_field}': it is there twice.", param=file_field)
+            raise InvalidRequest(
+                f"Invalid '{file_field}': it is there twice.",
+                param=file_field,
+                code="invalid_value",
+            )
         else:
             fields[file_field] = part.filename
             size = await store(data_of(source))
