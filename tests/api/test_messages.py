@@ -11,6 +11,7 @@ from tests.api.wire import (
     answers_to_all_methods,
     get,
     make_assistant,
+    make_file,
     make_message,
     make_run,
     make_thread,
@@ -91,9 +92,10 @@ async def test_a_client_may_speak_for_the_assistant(raw: httpx2.AsyncClient) -> 
 
 async def test_attachments_are_echoed(raw: httpx2.AsyncClient) -> None:
     await make_thread(raw)
+    one, two = (await make_file(raw))["id"], (await make_file(raw))["id"]
     attachments = [
-        {"file_id": "file-1", "tools": [{"type": "code_interpreter"}, {"type": "file_search"}]},
-        {"file_id": "file-2"},
+        {"file_id": one, "tools": [{"type": "code_interpreter"}, {"type": "file_search"}]},
+        {"file_id": two},
     ]
     body = {"role": "user", "content": "Hi", "attachments": attachments}
     assert (await post(raw, PATH, body))["attachments"] == attachments

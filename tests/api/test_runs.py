@@ -10,6 +10,7 @@ from tests.api.wire import (
     answer,
     get,
     make_assistant,
+    make_file,
     make_run,
     make_thread,
     nth,
@@ -123,7 +124,7 @@ async def test_later_changes_of_the_assistant_do_not_reach_a_run(raw: httpx2.Asy
 async def test_a_thread_and_its_run_can_be_made_at_once(raw: httpx2.AsyncClient) -> None:
     assistant = await make_assistant(raw)
     thread = {"messages": [{"role": "user", "content": "Hi"}], "metadata": {"a": "1"}}
-    resources = {"code_interpreter": {"file_ids": ["file-1"]}}
+    resources = {"code_interpreter": {"file_ids": [(await make_file(raw))["id"]]}}
     body = {"assistant_id": assistant["id"], "thread": thread, "tool_resources": resources}
     run = await post(raw, "/threads/runs", body)
     assert run == BARE | {"tool_resources": resources}

@@ -227,7 +227,7 @@ async def test_an_expired_file_cannot_be_attached(
     raw: httpx2.AsyncClient, store: str, clock: FrozenClock
 ) -> None:
     fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
-    file = (await make_file(raw, b"Text", "a.txt", **fields))["id"]
+    file = (await make_file(raw, fields=fields))["id"]
     clock.advance(3600)
     told = answer(await raw.post(f"/vector_stores/{store}/files", json={"file_id": file}))
     assert told == refusal(404, f"Files [{file}] were not found")

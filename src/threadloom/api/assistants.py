@@ -2,13 +2,14 @@
 
 from fastapi import APIRouter
 
-from threadloom.api.context import AssistantId, Db, Listing, page_of
+from threadloom.api.context import AssistantId, Db, Listing, Server, page_of
 from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import AssistantRow
-from threadloom.db.tx import ProjectTx
+from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
+from threadloom.retrieval.resources import chosen_resources, with_living
 from threadloom.types.assistants import Assistant, AssistantCreate, AssistantModify
 from threadloom.types.shared import Deleted, Page
-from threadloom.types.tools import ToolResourcesCreate, stored_option, with_empty_resources
+from threadloom.types.tools import stored_option, with_empty_resources
 
 router = APIRouter(
     prefix="/v1/assistants",
@@ -20,23 +21,27 @@ REPLACED = ("model", "tools", "temperature", "top_p", "reasoning_effort")
 
 
 @router.post("")
-async def create_assistant(body: AssistantCreate, db: Db) -> Assistant:
-    return Assistant.model_validate(await db.write(create, body))
+async def create_assistant(body: AssistantCreate, db: Db, server: Server) -> Assistant:
+    return Assistant.model_validate(await db.write(create, body, tables=server.takes_tables))
 
 
 @router.get("")
 async def list_assistants(query: Listing, db: Db) -> Page[Assistant]:
-    return page_of(Assistant, await db.read(ProjectTx.page, AssistantRow, query))
+    return page_of(Assistant, await db.read(page, query))
 
 
 @router.get("/{assistant_id}")
 async def retrieve_assistant(assistant_id: AssistantId, db: Db) -> Assistant:
-    return Assistant.model_validate(await db.read(ProjectTx.show, AssistantRow, assistant_id))
+    return Assistant.model_validate(await db.read(shown, assistant_id))
 
 
 @router.post("/{assistant_id}")
-async def modify_assistant(assistant_id: AssistantId, body: AssistantModify, db: Db) -> Assistant:
-    return Assistant.model_validate(await db.write(modify, assistant_id, body))
+async def modify_assistant(
+    assistant_id: AssistantId, body: AssistantModify, db: Db, server: Server
+) -> Assistant:
+    return Assistant.model_validate(
+        await db.write(modify, assistant_id, body, tables=server.takes_tables)
+    )
 
 
 @router.delete("/{assistant_id}")
@@ -45,8 +50,17 @@ async def delete_assistant(assistant_id: AssistantId, db: Db) -> Deleted:
     return Deleted(id=assistant_id, object="assistant.deleted", deleted=True)
 
 
-def create(tx: ProjectTx, body: AssistantCreate) -> AssistantRow:
-    resources = (body.tool_resources or ToolResourcesCreate()).stored()
+def shown(tx: ProjectTx, assistant_id: str) -> Shown:
+    return with_living(tx, [tx.show(AssistantRow, assistant_id)])[0]
+
+
+def page(tx: ProjectTx, query: PageQuery) -> Rows:
+    rows = tx.page(AssistantRow, query)
+    return Rows(with_living(tx, rows.rows), rows.has_more)
+
+
+def create(tx: ProjectTx, body: AssistantCreate, *, tables: bool) -> AssistantRow:
+    resources = chosen_resources(tx, body.tool_resources, tables=tables)
     assistant = AssistantRow(
         id=tx.ids.new("asst_"),
         project_id=tx.project_id,
@@ -68,7 +82,9 @@ def create(tx: ProjectTx, body: AssistantCreate) -> AssistantRow:
     return assistant
 
 
-def modify(tx: ProjectTx, assistant_id: str, body: AssistantModify) -> AssistantRow:
+def modify(
+    tx: ProjectTx, assistant_id: str, body: AssistantModify, *, tables: bool
+) -> AssistantRow:
     """Change the given keys only; null clears texts and leaves everything else as it is."""
     assistant = tx.get(AssistantRow, assistant_id, lock=True)
     for name in CLEARABLE:
@@ -80,9 +96,8 @@ def modify(tx: ProjectTx, assistant_id: str, body: AssistantModify) -> Assistant
     if body.metadata is not None:
         assistant.metadata_ = body.metadata
     assistant.response_format = stored_option(body.response_format, assistant.response_format)
-    if body.tool_resources is not None:
-        assistant.tool_resources = body.tool_resources.stored(assistant.tool_resources)
-    assistant.tool_resources = with_empty_resources(assistant.tools, assistant.tool_resources)
+    resources = chosen_resources(tx, body.tool_resources, assistant.tool_resources, tables=tables)
+    assistant.tool_resources = with_empty_resources(assistant.tools, resources)
     return assistant
 
 

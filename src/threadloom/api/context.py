@@ -32,6 +32,11 @@ class Context:
     embedder: Embedder
     search: Search
 
+    @property
+    def takes_tables(self) -> bool:
+        """Whether vector stores take tables too."""
+        return self.settings.file_search.tables
+
 
 async def context(request: Request) -> Context:
     return request.app.state.context

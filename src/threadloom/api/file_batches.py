@@ -38,7 +38,7 @@ router = APIRouter(
 async def create_file_batch(
     vector_store_id: VectorStoreId, body: FileBatchCreate, db: Db, server: Server
 ) -> FileBatch:
-    return await db.write(create, vector_store_id, body, tables=server.settings.file_search.tables)
+    return await db.write(create, vector_store_id, body, tables=server.takes_tables)
 
 
 @router.get("/{batch_id}")

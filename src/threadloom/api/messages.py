@@ -3,12 +3,13 @@
 from fastapi import APIRouter
 from sqlalchemy import ColumnElement
 
-from threadloom.api.context import Db, Listing, MessageId, ThreadId, page_of
+from threadloom.api.context import Db, Listing, MessageId, Server, ThreadId, page_of
 from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import MessageRow, ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
 from threadloom.errors import InvalidRequest
-from threadloom.runs.threads import add_message, refuse_messages_while_active
+from threadloom.retrieval.resources import attached
+from threadloom.runs.threads import add_message, refuse_messages_while_active, use_attached
 from threadloom.types.messages import Message, MessageCreate, MessageModify
 from threadloom.types.shared import Deleted, Page
 
@@ -20,8 +21,12 @@ router = APIRouter(
 
 
 @router.post("")
-async def create_message(thread_id: ThreadId, body: MessageCreate, db: Db) -> Message:
-    return Message.model_validate(await db.write(create, thread_id, body))
+async def create_message(
+    thread_id: ThreadId, body: MessageCreate, db: Db, server: Server
+) -> Message:
+    return Message.model_validate(
+        await db.write(create, thread_id, body, tables=server.takes_tables)
+    )
 
 
 @router.get("")
@@ -51,10 +56,12 @@ async def delete_message(thread_id: ThreadId, message_id: MessageId, db: Db) -> 
     return Deleted(id=message_id, object="thread.message.deleted", deleted=True)
 
 
-def create(tx: ProjectTx, thread_id: str, body: MessageCreate) -> MessageRow:
+def create(tx: ProjectTx, thread_id: str, body: MessageCreate, *, tables: bool) -> MessageRow:
     """Append a message; refused while a run is active."""
+    files = attached(tx, [body], tables=tables)
     thread = tx.get(ThreadRow, thread_id, lock=True)
     refuse_messages_while_active(tx, thread)
+    use_attached(tx, thread, files, tables=tables)
     return add_message(tx, thread, body)
 
 

@@ -33,7 +33,10 @@ async def create_thread_and_run(
     body: ThreadAndRunCreate, db: Db, server: Server, included: Included
 ) -> Run | Response:
     run = await db.write(
-        actions.create_thread_and_run, body, expires_after=server.settings.runs.expires_after
+        actions.create_thread_and_run,
+        body,
+        expires_after=server.settings.runs.expires_after,
+        tables=server.takes_tables,
     )
     return stream_run(server.feed, run.id, included) if body.stream else run
 
@@ -43,7 +46,11 @@ async def create_run(
     thread_id: ThreadId, body: RunCreate, db: Db, server: Server, included: Included
 ) -> Run | Response:
     run = await db.write(
-        actions.create_run, thread_id, body, expires_after=server.settings.runs.expires_after
+        actions.create_run,
+        thread_id,
+        body,
+        expires_after=server.settings.runs.expires_after,
+        tables=server.takes_tables,
     )
     return stream_run(server.feed, run.id, included) if body.stream else run
 

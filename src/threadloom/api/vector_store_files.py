@@ -43,9 +43,8 @@ StatusFilter = Annotated[VectorStoreFileStatus | None, Query(alias="filter")]
 async def create_vector_store_file(
     vector_store_id: VectorStoreId, body: FileCreate, db: Db, server: Server
 ) -> VectorStoreFile:
-    tables = server.settings.file_search.tables
     return VectorStoreFile.model_validate(
-        await db.write(create, vector_store_id, body, tables=tables)
+        await db.write(create, vector_store_id, body, tables=server.takes_tables)
     )
 
 

@@ -30,8 +30,7 @@ router = APIRouter(
 
 @router.post("")
 async def create_vector_store(body: VectorStoreCreate, db: Db, server: Server) -> VectorStore:
-    tables = server.settings.file_search.tables
-    return VectorStore.model_validate(await db.write(create, body, tables=tables))
+    return VectorStore.model_validate(await db.write(create, body, tables=server.takes_tables))
 
 
 @router.get("")

@@ -9,9 +9,15 @@ from threadloom.db.rows import AssistantRow, MessageRow, RunRow, RunStepRow, Thr
 from threadloom.db.tx import ProjectTx, Shown
 from threadloom.errors import InvalidRequest
 from threadloom.events import Cursor, RunTx, unheld
+from threadloom.retrieval.resources import attached, chosen_resources
 from threadloom.runs.journal import close_step, open_step
 from threadloom.runs.states import CANCELLABLE, transition
-from threadloom.runs.threads import add_message, create_thread, refuse_runs_while_active
+from threadloom.runs.threads import (
+    add_message,
+    create_thread,
+    refuse_runs_while_active,
+    use_attached,
+)
 from threadloom.runs.usage import NO_USAGE
 from threadloom.types.run_steps import FunctionToolCall, StepToolCall, ToolCallsDetails
 from threadloom.types.runs import (
@@ -33,11 +39,15 @@ CONTROL = "control"
 """The channel that wakes workers: a run they hold was told to stop."""
 
 
-def create_run(tx: ProjectTx, thread_id: str, body: RunCreate, *, expires_after: float) -> Run:
-    """Queue a run on a thread. Refused while another run is active."""
+def create_run(
+    tx: ProjectTx, thread_id: str, body: RunCreate, *, expires_after: float, tables: bool
+) -> Run:
+    """Queue a run on a thread. Refused while another run is active. `tables` says whether vector stores take tables."""
+    files = attached(tx, body.additional_messages or (), tables=tables)
     thread = tx.get(ThreadRow, thread_id, lock=True)
     assistant = tx.get(AssistantRow, body.assistant_id)
     refuse_runs_while_active(tx, thread)
+    use_attached(tx, thread, files, tables=tables)
     for message in body.additional_messages or ():
         add_message(tx, thread, message)
     run = new_run(tx, thread, assistant, body, expires_after)
@@ -48,13 +58,14 @@ def create_run(tx: ProjectTx, thread_id: str, body: RunCreate, *, expires_after:
         return announce(run_tx)
 
 
-def create_thread_and_run(tx: ProjectTx, body: ThreadAndRunCreate, *, expires_after: float) -> Run:
+def create_thread_and_run(
+    tx: ProjectTx, body: ThreadAndRunCreate, *, expires_after: float, tables: bool
+) -> Run:
     """Make a thread and queue a run on it."""
     assistant = tx.get(AssistantRow, body.assistant_id)
-    thread = create_thread(tx, body.thread or ThreadCreate())
+    thread = create_thread(tx, body.thread or ThreadCreate(), tables=tables)
     run = new_run(tx, thread, assistant, body, expires_after)
-    if body.tool_resources is not None:
-        run.tool_resources = body.tool_resources.stored()
+    run.tool_resources = chosen_resources(tx, body.tool_resources, tables=tables)
     refuse_nothing_to_say(tx, run)
     insert_row(tx.session, run)
     with unheld(tx, run) as run_tx:

@@ -6,27 +6,39 @@ from threadloom.db.insert import insert_row
 from threadloom.db.rows import IS_ACTIVE, MessageRow, RunRow, ThreadRow
 from threadloom.db.tx import ProjectTx
 from threadloom.errors import InvalidRequest
+from threadloom.retrieval.resources import (
+    A_WEEK,
+    Attached,
+    attached,
+    chosen_resources,
+    with_attached,
+)
 from threadloom.types.messages import MessageCreate
 from threadloom.types.threads import ThreadCreate
-from threadloom.types.tools import ToolResourcesCreate
 
 ACTIVE_RUN = select(RunRow.id).where(RunRow.thread_id == bindparam("thread_id"), IS_ACTIVE)
 
 
-def create_thread(tx: ProjectTx, body: ThreadCreate) -> ThreadRow:
-    """A thread with its first messages."""
-    resources = (body.tool_resources or ToolResourcesCreate()).stored()
+def create_thread(tx: ProjectTx, body: ThreadCreate, *, tables: bool) -> ThreadRow:
+    """A thread with its first messages. `tables` says whether vector stores take tables."""
+    files = attached(tx, body.messages or (), tables=tables)
+    resources = chosen_resources(tx, body.tool_resources, tables=tables, expires_after=A_WEEK)
     thread = ThreadRow(
         id=tx.ids.new("thread_"),
         project_id=tx.project_id,
         created_at=tx.now,
-        tool_resources=resources,
+        tool_resources=with_attached(tx, resources, files, tables=tables),
         metadata_=body.metadata or {},
     )
     insert_row(tx.session, thread)
     for message in body.messages or ():
         add_message(tx, thread, message)
     return thread
+
+
+def use_attached(tx: ProjectTx, thread: ThreadRow, files: Attached, *, tables: bool) -> None:
+    """Let the tools of a locked thread use the files of its new messages."""
+    thread.tool_resources = with_attached(tx, thread.tool_resources, files, tables=tables)
 
 
 def add_message(tx: ProjectTx, thread: ThreadRow, body: MessageCreate) -> MessageRow:

@@ -13,6 +13,7 @@ from threadloom.types.tools import (
     Tool,
     ToolResources,
     ToolResourcesCreate,
+    ToolResourcesModify,
     TopP,
 )
 
@@ -28,7 +29,7 @@ class AssistantModify(Received):
     description: Annotated[str, Field(max_length=512)] | None = None
     instructions: Instructions | None = None
     tools: Tools | None = None
-    tool_resources: ToolResourcesCreate | None = None
+    tool_resources: ToolResourcesModify | None = None
     metadata: Metadata | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
@@ -40,6 +41,7 @@ class AssistantCreate(AssistantModify):
     """POST /assistants."""
 
     model: Annotated[str, Field(min_length=1)]  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    tool_resources: ToolResourcesCreate | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class Assistant(Sent):

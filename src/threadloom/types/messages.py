@@ -14,6 +14,7 @@ from threadloom.types.shared import (
     is_none,
     null_is,
 )
+from threadloom.types.vector_stores import FileId
 
 MAX_TEXT = 256_000
 Role = Literal["user", "assistant"]
@@ -102,12 +103,18 @@ class Attachment(Echoed):
     tools: list[AttachmentTool] | None = Field(default=None, exclude_if=is_none)
 
 
+class AttachmentCreate(Attachment):
+    """A file to be attached to a message."""
+
+    file_id: FileId | None = Field(default=None, exclude_if=is_none)
+
+
 class MessageCreate(Received):
     """POST /threads/{id}/messages."""
 
     role: Role
     content: Text | Annotated[list[ContentCreate], Field(min_length=1)]
-    attachments: list[Attachment] | None = None
+    attachments: list[AttachmentCreate] | None = None
     metadata: Metadata | None = None
 
     def stored_content(self) -> list[Content]:

@@ -25,7 +25,7 @@ from threadloom.types.tools import (
     ToolChoice,
     ToolChoiceCreate,
     ToolResources,
-    ToolResourcesCreate,
+    ToolResourcesModify,
     TopP,
 )
 
@@ -83,7 +83,7 @@ class ThreadAndRunCreate(RunOptions):
     """POST /threads/runs."""
 
     thread: ThreadCreate | None = None
-    tool_resources: ToolResourcesCreate | None = None
+    tool_resources: ToolResourcesModify | None = None
 
 
 class RunModify(Received):

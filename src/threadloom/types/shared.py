@@ -71,7 +71,7 @@ def id_of(prefix: str) -> AfterValidator:
 
 def only_one_of(body: BaseModel, *names: str) -> None:
     """Refuse keys that exclude each other."""
-    if sum(getattr(body, name) is not None for name in names) > 1:
+    if sum(bool(getattr(body, name)) for name in names) > 1:
         raise PydanticCustomError("exclusive", "mutually exclusive", {"names": names})
 
 

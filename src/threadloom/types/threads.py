@@ -6,19 +6,20 @@ from pydantic import Field
 
 from threadloom.types.messages import MessageCreate
 from threadloom.types.shared import Metadata, Received, Sent, UnixSeconds
-from threadloom.types.tools import ToolResources, ToolResourcesCreate
+from threadloom.types.tools import ToolResources, ToolResourcesCreate, ToolResourcesModify
 
 
 class ThreadModify(Received):
     """POST /threads/{id}."""
 
-    tool_resources: ToolResourcesCreate | None = None
+    tool_resources: ToolResourcesModify | None = None
     metadata: Metadata | None = None
 
 
 class ThreadCreate(ThreadModify):
     """POST /threads."""
 
+    tool_resources: ToolResourcesCreate | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     messages: list[MessageCreate] | None = None
 
 

@@ -4,12 +4,25 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from threadloom.types.shared import Echoed, JsonObject, Metadata, Received, fault, is_none, null_is
+from threadloom.types.shared import (
+    Echoed,
+    JsonObject,
+    Metadata,
+    Received,
+    fault,
+    id_of,
+    is_none,
+    null_is,
+    only_one_of,
+)
+from threadloom.types.vector_stores import ChunkingStrategy, FileId
 
 RANKER = "default_2024_08_21"
 Ranker = Annotated[Literal["auto", "default_2024_08_21"], null_is(RANKER)]
 FUNCTION_NAME = r"^[a-zA-Z0-9_-]+$"
 NO_PARAMETERS: JsonObject = {"type": "object", "properties": {}}
+VectorStoreId = Annotated[str, id_of("vs")]
+MAX_CODE_FILES = 20
 BuiltInType = Literal["code_interpreter", "file_search"]
 
 
@@ -22,8 +35,14 @@ class CodeInterpreterTool(Echoed):
 class HybridSearch(Echoed):
     """Weights of the two halves of search."""
 
-    embedding_weight: float
-    text_weight: float
+    embedding_weight: Annotated[float, Field(ge=0)]
+    text_weight: Annotated[float, Field(ge=0)]
+
+    @property
+    def share(self) -> float | None:
+        """The part of likeness in a score; None leaves it to the embedder."""
+        total = self.embedding_weight + self.text_weight
+        return self.embedding_weight / total if total > 0 else None
 
 
 class RankingOptions(Echoed):
@@ -80,38 +99,45 @@ Tool = Annotated[CodeInterpreterTool | FileSearchTool | FunctionTool, Field(disc
 class CodeInterpreterResources(Received):
     """Files that code sees."""
 
-    file_ids: Annotated[list[str], Field(max_length=20)] | None = None
-
-
-class VectorStoreHelper(Received):
-    """A store to be made from files while creating an assistant or thread."""
-
-    file_ids: Annotated[list[str], Field(max_length=10_000)] | None = None
-    chunking_strategy: JsonObject | None = None
-    metadata: Metadata | None = None
+    file_ids: Annotated[list[FileId], Field(max_length=MAX_CODE_FILES)] | None = None
 
 
 class FileSearchResources(Received):
     """Stores that file search looks into."""
 
-    vector_store_ids: Annotated[list[str], Field(max_length=1)] | None = None
+    vector_store_ids: Annotated[list[VectorStoreId], Field(max_length=1)] | None = None
+
+
+class VectorStoreHelper(Received):
+    """A store to be made from files while creating an assistant or thread."""
+
+    file_ids: Annotated[list[FileId], Field(max_length=10_000)] | None = None
+    chunking_strategy: ChunkingStrategy | None = None
+    metadata: Metadata | None = None
+
+
+class FileSearchResourcesCreate(FileSearchResources):
+    """Stores that file search looks into: one that is there, or one to be made."""
+
     vector_stores: Annotated[list[VectorStoreHelper], Field(max_length=1)] | None = None
 
+    @model_validator(mode="after")
+    def either_way(self) -> Self:
+        only_one_of(self, "vector_store_ids", "vector_stores")
+        return self
 
-class ToolResourcesCreate(Received):
+
+class ToolResourcesModify(Received):
     """What tools may use."""
 
     code_interpreter: CodeInterpreterResources | None = None
     file_search: FileSearchResources | None = None
 
-    def stored(self, current: "ToolResources | None" = None) -> "ToolResources":
-        """The given parts in stored form; each replaces its part of `current` whole."""
-        given: JsonObject = dict(current or {})
-        if self.code_interpreter is not None:
-            given["code_interpreter"] = {"file_ids": self.code_interpreter.file_ids or []}
-        if self.file_search is not None:
-            given["file_search"] = {"vector_store_ids": self.file_search.vector_store_ids or []}
-        return given
+
+class ToolResourcesCreate(ToolResourcesModify):
+    """What tools may use, also if it is to be made first."""
+
+    file_search: FileSearchResourcesCreate | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 ToolResources = dict[str, dict[str, list[str]]]
