@@ -37,7 +37,7 @@ Operation = Callable[[], Awaitable[Any]]
 def make_project(tx: ProjectTx) -> str:
     tx.session.add(ProjectRow(id=PROJECT, name="default", created_at=tx.now))
     tx.session.flush()
-    return create_thread(tx, ThreadCreate(messages=[BODY] * 20)).id
+    return create_thread(tx, ThreadCreate(messages=[BODY] * 20), tables=False).id
 
 
 def insert_action(tx: ProjectTx, thread_id: str) -> None:
