@@ -102,7 +102,9 @@ def remove_files(tx: Tx, store_id: str, seqs: Sequence[int]) -> None:
     raise_generation(tx, store_id)
 
 
-def embed_again(tx: Tx, store_id: str, seq: int, chunks: Sequence[Windows], model: str) -> None:
+def embed_again(
+    tx: Tx, store_id: str, seq: int, chunks: Sequence[Windows], model: str | None
+) -> None:
     """New chunks in the place of a file's old ones, without a new lease."""
     tx.session.execute(delete(ChunkRow).where(ChunkRow.store_file_seq == seq))
     tx.session.connection().execute(
@@ -112,7 +114,7 @@ def embed_again(tx: Tx, store_id: str, seq: int, chunks: Sequence[Windows], mode
     tx.session.execute(
         update(VectorStoreFileRow)
         .where(VectorStoreFileRow.seq == seq)
-        .values(embedding_model=model, dimensions=chunks[0].shape[1])
+        .values(embedding_model=model, dimensions=chunks[0].shape[1] if model else None)
     )
     raise_generation(tx, store_id)
 

@@ -115,3 +115,19 @@ async def test_words_that_nobody_wrote_find_nothing(
     for text in ("zeppelin", "", "?!"):
         found = await index.matching(await store.state(), text, limit=5, files=None)
         assert not found.chunks.size
+
+
+async def test_a_file_that_is_being_embedded_anew_is_found_by_its_words(
+    index: Index, database: Database, chance: np.random.Generator
+) -> None:
+    store = await filled_store(database)
+    first, *_ = await store.add(*some_files(chance, 5))
+    query = clustered(chance, 1, DIMENSIONS)[0]
+    await assert_like_brute_force(index, store, query)
+    mixed = [clustered(chance, 2, DIMENSIONS), clustered(chance, 1, 8)]
+    await database.write(embed_again, store.id, first, mixed, None)
+    await assert_like_brute_force(index, store, query)
+    found = await index.matching(await store.state(), "again", limit=5, files=None)
+    assert found.chunks.size == 2
+    await store.add(*some_files(chance, 5))
+    await assert_like_brute_force(index, store, query)

@@ -15,10 +15,10 @@ from threadloom.retrieval.lexical import bm25
 from threadloom.retrieval.terms import query_terms
 
 NO_FILES = np.empty(0, np.int64)
-CANDIDATES = 32
-"""How many candidates a packed scan gives for each chunk that is wanted: enough even for vectors without any clusters."""
-ENOUGH = 2
-"""How many different chunks must be among them; otherwise every window is looked at."""
+CANDIDATES, CANDIDATES_EACH = 640, 4
+"""How many candidates a packed scan gives, and more for each chunk that is wanted: enough for vectors without clusters."""
+SPARE = 50
+"""How many more chunks than wanted must be among them; otherwise every window is looked at."""
 
 
 def nearest(
@@ -37,7 +37,7 @@ def nearest_in(part: Part, query: Vector, limit: int, files: FileSeqs | None) ->
     segment = part.segment
     if files is None and segment.scan:
         candidates = scanned(part, query, limit)
-        if candidates[0].size >= ENOUGH * limit:
+        if candidates[0].size >= limit + SPARE:
             return candidates
     chosen = chosen_chunks(part, files)
     among = None if chosen is None else chosen[segment.owners]
@@ -70,7 +70,8 @@ def scanned(part: Part, query: Vector, limit: int) -> Hits:
     """The candidates of the packed scan, exactly scored."""
     segment = part.segment
     assert segment.scan
-    positions, _ = search(segment.scan, query, CANDIDATES * limit, None)
+    count = CANDIDATES + CANDIDATES_EACH * limit
+    positions, _ = search(segment.scan, query, count, None)
     if part.alive_windows is not None:
         positions = positions[part.alive_windows[positions]]
     return best_windows(segment, products(segment.vectors, positions, query))

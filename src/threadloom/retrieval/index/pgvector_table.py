@@ -18,7 +18,7 @@ from threadloom.errors import StartError
 from threadloom.retrieval.embedder import Vector
 from threadloom.retrieval.index import FileSeqs
 from threadloom.retrieval.index.contents import FILES_OF_STORE, read_chunks
-from threadloom.retrieval.index.segments import ChunkData, File
+from threadloom.retrieval.index.segments import ChunkData, File, windows_in
 from threadloom.retrieval.index.vectors import Hits
 
 OLDEST = (0, 8)
@@ -155,14 +155,13 @@ def copy_windows(
     with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         for file, row in rows:
             before = (store_id, Int8(file.seq), Int8(row.seq), file.model, Int4(file.dimensions))
-            for window in halfvecs(row.vectors, file.dimensions):
-                copy.write_row((*before, window))
+            if windows_in(row, file.dimensions):
+                for window in halfvecs(row.vectors, file.dimensions):
+                    copy.write_row((*before, window))
 
 
 def halfvecs(vectors: bytes, dimensions: int) -> Iterator[bytes]:
     """Vectors as PostgreSQL takes them: a length, an unused field, and numbers with their high byte first."""
-    if not dimensions:
-        return
     head = dimensions.to_bytes(2, "big") + bytes(2)
     for window in np.frombuffer(vectors, "<f2").reshape(-1, dimensions).astype(">f2"):
         yield head + window.tobytes()

@@ -140,17 +140,22 @@ def build_segment(files: Sequence[File], rows: Sequence[ChunkData]) -> Segment:
     counts = np.bincount(
         np.fromiter((places[row.file] for row in rows), np.int64, chunks), minlength=len(files)
     )
-    sizes = np.fromiter((row.size for row in rows), np.int64, chunks)
-    windows = sizes // (2 * dimensions) if dimensions else np.zeros_like(sizes)
-    vectors = np.frombuffer(b"".join(row.vectors for row in rows), "<f2")
+    windows = np.fromiter((windows_in(row, dimensions) for row in rows), np.int64, chunks)
+    vectors = b"".join(row.vectors for row in rows if windows_in(row, dimensions))
     return Segment(
         files=tuple(files),
         starts=np.concatenate(([0], np.cumsum(counts))),
         chunks=np.fromiter((row.seq for row in rows), np.int64, chunks),
         owners=np.repeat(np.arange(chunks, dtype=np.int32), windows),
-        vectors=vectors.reshape(-1, max(dimensions, 1)),
+        vectors=np.frombuffer(vectors, "<f2").reshape(-1, max(dimensions, 1)),
         words=Postings.build([row.terms for row in rows]),
     )
+
+
+def windows_in(row: ChunkData, dimensions: int) -> int:
+    """None while the file is being embedded anew: then its model is not known, and its vectors are of two."""
+    whole = dimensions and row.size % (2 * dimensions) == 0
+    return row.size // (2 * dimensions) if whole else 0
 
 
 def build_segments(files: Iterable[File], rows: Iterable[ChunkData]) -> list[Segment]:
