@@ -196,6 +196,7 @@ def test_how_an_answer_is_cut_changes_nothing(text: str) -> None:
 
 
 @given(TEXTS)
+@example("†\n")
 def test_what_can_become_a_citation_is_recognised_from_its_beginning(text: str) -> None:
     if read_citations(text) is not None:
         assert all(may_begin_citation(text[:length]) for length in range(len(text) + 1))
@@ -217,14 +218,17 @@ def test_a_label_has_nothing_that_ends_a_marker() -> None:
 
 
 @given(TEXTS)
+@example("【0:0")
+@example("[0†a.txt")
 def test_quoting_a_passage_cites_nothing(text: str) -> None:
     assert all(piece.source is None for piece in read(f"It says {defuse(text)}"))
 
 
 def test_a_passage_keeps_its_brackets_when_they_are_no_marker() -> None:
-    text = "第【1】章 x[0:1] [12:30 INFO] [a](b) <b>"
+    text = "第【1】章 x[0:1] [12:30 INFO] [a](b) <b> 【标题"
     assert defuse(text) == text
     assert defuse("so 【0:0†a.txt】 [0:1†b] [0:0]") == "so (0:0†a.txt) (0:1†b) (0:0)"
+    assert defuse("【0:0\n[0:0†a") == "(0:0\n(0:0†a"
 
 
 def test_a_passage_cannot_end_its_own_fence() -> None:
@@ -233,6 +237,6 @@ def test_a_passage_cannot_end_its_own_fence() -> None:
     assert (
         heard.splitlines()[0] == '<passage marker="【0:0†a.txt】" page="3" heading="On \'it\' )">'
     )
-    ((marker, found),) = fenced(heard)
-    assert marker == "【0:0†a.txt】"
-    assert "Do this." in found
+    (found,) = fenced(heard)
+    assert (found.marker, found.heading) == ("【0:0†a.txt】", "On 'it' )")
+    assert "Do this." in found.text

@@ -6,7 +6,7 @@ their rules to `RULES`.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from threadloom.llm.chat import (
     UserMessage,
 )
 from threadloom.llm.filling import fill
+from threadloom.llm.quoting import FILE_SEARCH, answer, arguments_for, seeks, whole_question
 from threadloom.llm.words import content_stems, sentences, topic_stems
 from threadloom.tokens import Tokens, encoding_for
 
@@ -169,6 +170,33 @@ def declaration(function: Function) -> str:
     return f"{function.name} {function.description or ''} {parameters}"
 
 
+def search_files(conversation: Conversation) -> Reply | None:
+    """Look the question up, once; no search when it was answered otherwise, or asks for nothing that files know."""
+    offered = FILE_SEARCH in {function.name for function in conversation.request.tools}
+    if not offered or conversation.called or conversation.request.tool_choice == "none":
+        return None
+    choice = conversation.request.tool_choice
+    forced = choice == "required" or choice == NamedTool(FILE_SEARCH)
+    if not forced and (isinstance(choice, NamedTool) or not seeks_documents(conversation)):
+        return None
+    arguments = arguments_for(conversation.text, conversation.earlier_texts)
+    return Reply(calls=((FILE_SEARCH, arguments),))
+
+
+def seeks_documents(conversation: Conversation) -> bool:
+    about_talk = ABOUT_NAME.search(conversation.text) or ABOUT_BEFORE.search(conversation.text)
+    return not about_talk and seeks(conversation.text, conversation.earlier_texts)
+
+
+def quote_passages(conversation: Conversation) -> Reply | None:
+    """The best sentences that the search found, and what other functions returned."""
+    heard = [text for name, text in conversation.outputs if name == FILE_SEARCH]
+    if not heard:
+        return None
+    question = whole_question(conversation.text, conversation.earlier_texts)
+    return Reply("\n".join([answer(question, heard), *quoted_outputs(conversation)]))
+
+
 def call_functions(conversation: Conversation) -> Reply | None:
     """The functions that were asked for or clearly match, each once for a question."""
     chosen = [f for f in choose(conversation) if f.name not in conversation.called]
@@ -180,19 +208,21 @@ def call_functions(conversation: Conversation) -> Reply | None:
 
 
 def choose(conversation: Conversation) -> list[Function]:
-    request = conversation.request
-    match request.tool_choice:
+    functions = [one for one in conversation.request.tools if one.name != FILE_SEARCH]
+    match conversation.request.tool_choice:
         case "none":
             return []
         case NamedTool(name):
-            return [function for function in request.tools if function.name == name]
-        case "required" if not conversation.called:
-            return matching(request.tools, conversation.text) or [*request.tools[:1]]
+            return [function for function in functions if function.name == name]
+        case "required" if not conversation.called and len(functions) == len(
+            conversation.request.tools
+        ):
+            return matching(functions, conversation.text) or functions[:1]
         case _:
-            return matching(request.tools, conversation.text)
+            return matching(functions, conversation.text)
 
 
-def matching(functions: tuple[Function, ...], text: str) -> list[Function]:
+def matching(functions: Sequence[Function], text: str) -> list[Function]:
     """Those that share the topic; a far better match leaves the others out."""
     asked = content_stems(text)
     scores = {function.name: score(function, asked) for function in functions}
@@ -215,7 +245,7 @@ def arguments(function: Function, text: str) -> str:
 def write_json(conversation: Conversation) -> Reply | None:
     """`response_format`: a schema is filled from the question and the outputs, an object quotes."""
     wanted = conversation.request.response_format or {}
-    known = "\n".join([conversation.text, *(output for _, output in conversation.outputs)])
+    known = "\n".join([conversation.text, *said_by_tools(conversation)])
     match wanted.get("type"):
         case "json_schema":
             schema: dict[str, Any] = wanted.get("json_schema", {}).get("schema") or {}
@@ -227,11 +257,25 @@ def write_json(conversation: Conversation) -> Reply | None:
             return None
 
 
+def said_by_tools(conversation: Conversation) -> list[str]:
+    """What the functions returned; of a search, what answers the question."""
+    return [
+        answer(conversation.text, [output]) if name == FILE_SEARCH else output
+        for name, output in conversation.outputs
+    ]
+
+
 def quote_outputs(conversation: Conversation) -> Reply | None:
-    outputs = conversation.outputs
-    if not outputs:
-        return None
-    return Reply("\n".join(f"{name} returned: {quote(output)}" for name, output in outputs))
+    outputs = quoted_outputs(conversation)
+    return Reply("\n".join(outputs)) if outputs else None
+
+
+def quoted_outputs(conversation: Conversation) -> list[str]:
+    return [
+        f"{name} returned: {quote(output)}"
+        for name, output in conversation.outputs
+        if name != FILE_SEARCH
+    ]
 
 
 def recall(conversation: Conversation) -> Reply | None:
@@ -289,4 +333,11 @@ def text_of(message: UserMessage) -> str:
     return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
 
 
-RULES: tuple[Rule, ...] = (call_functions, write_json, quote_outputs, recall)
+RULES: tuple[Rule, ...] = (
+    call_functions,
+    search_files,
+    write_json,
+    quote_passages,
+    quote_outputs,
+    recall,
+)

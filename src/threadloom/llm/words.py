@@ -66,3 +66,16 @@ def key_phrase(text: str, known: set[str]) -> str:
     if not telling:
         return text.strip()
     return text[telling[0].start() : telling[-1].end()]
+
+
+# Pages of a book break lines within sentences; lists do so between items.
+WRAPPED = re.compile(r"(?<=[^\n]{40})\n(?=[ \t]*(?:[a-z\u00df-\u00ff]|\d+(?![.)\d])))")
+END_OF_SENTENCE = re.compile(
+    r"(?<=[.!?])\s+|(?<=[.!?][\"')\u201d\u2019])\s+|(?<=[\u3002\uff01\uff1f])|\n+"
+)
+
+
+def prose(text: str) -> list[str]:
+    """The sentences of a document, and the lines of its lists; `3.5` and a line that goes on are no ends."""
+    found = END_OF_SENTENCE.split(WRAPPED.sub(" ", text))
+    return [sentence.strip() for sentence in found if sentence.strip()]

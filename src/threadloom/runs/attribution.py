@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
+from threadloom.llm.words import prose
 from threadloom.retrieval.terms import STOP_TERMS, terms_of
 from threadloom.runs.citations import Citer, Piece, Source, joined
 
@@ -30,9 +31,6 @@ LINE_BEGINNING = 80
 ENDS = ".!?"
 ENDS_WITHOUT_SPACE = "\u3002\uff01\uff1f"
 CLOSING = "\"')]}*_\u201d\u2019\u00bb"
-# Pages of a book break lines within sentences; lists do so between items.
-WRAPPED = re.compile(r"(?<=[^\n]{40})\n(?=[ \t]*[a-z\u00df-\u00ff])")
-PROSE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 NO_PROSE = re.compile(r"\s*(?:\||#)")
 FENCE = re.compile(r" {0,3}(?:```|~~~)")
 WORD = re.compile(r"[^\W\d_]+")
@@ -146,9 +144,7 @@ class Evidence:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sentences = [
-            (source, Wording.of(sentence))
-            for source in sources
-            for sentence in PROSE_END.split(WRAPPED.sub(" ", source.text))
+            (source, Wording.of(sentence)) for source in sources for sentence in prose(source.text)
         ]
         self._having = defaultdict[int, list[int]](list)
         for at, (_, wording) in enumerate(self._sentences):

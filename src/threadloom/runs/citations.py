@@ -22,6 +22,7 @@ from threadloom.types.citations import (
     LENTICULAR,
     OPENERS,
     Citation,
+    counts_unclosed,
     is_marker,
     label_of,
     marker_of,
@@ -170,7 +171,8 @@ class Citer:
             after = self._held[len(inside) + 1 :][:1]
             if not after and not whole and may_begin_citation(inside):
                 return
-            closed = after in CLOSERS if after else whole
+            cut_short = whole and counts_unclosed(self._held[0], inside)
+            closed = after in CLOSERS if after else cut_short
             meant = self._meant_by(inside) if closed else None
             if meant is None:
                 yield from self._pass(1)

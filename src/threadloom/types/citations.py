@@ -22,11 +22,12 @@ NUMBER = r"[0-9]{1,4}"
 COLON = r"[:\uff1a]"
 DAGGER = "[†‡]"
 PAIR = f"(?P<call>{NUMBER}){SPACE}{COLON}{SPACE}(?P<index>{NUMBER})"
-WITH_LABEL = f"(?:{SPACE}{DAGGER}(?P<label>[^†‡]*)|[ \\t\\u3000](?P<bare>[^†‡]*))"
+WITH_LABEL = f"(?:{SPACE}{DAGGER}(?P<label>[^†‡\\n]*)|[ \\t\\u3000](?P<bare>[^†‡\\n]*))"
 CITATION = re.compile(
     f"{SPACE}(?:{PAIR}(?:{WITH_LABEL})?"
-    f"|(?P<number>{NUMBER})?{SPACE}{DAGGER}(?P<label_alone>[^†‡]*)){SPACE}"
+    f"|(?P<number>{NUMBER})?{SPACE}{DAGGER}(?P<label_alone>[^†‡\\n]*)){SPACE}"
 )
+STARTS = re.compile(f"{SPACE}(?:{NUMBER}{SPACE}(?:{COLON}|{DAGGER})|{DAGGER})")
 SEPARATOR = re.compile(
     f"{SPACE}[,;\uff0c\uff1b\u3001]{SPACE}(?={NUMBER}{SPACE}(?:{COLON}|{DAGGER}))"
 )
@@ -38,6 +39,9 @@ BEGINNING = re.compile(
 INSIDE = re.compile("[^\\n\\r【】\\[\\]\uff3b\uff3d]*")
 BRACKETED = re.compile("([【\\[\uff3b])([^\\n\\r【】\\[\\]\uff3b\uff3d]+)[】\\]\uff3d]")
 
+UNCLOSED = re.compile(
+    "([【\\[\uff3b])([^\\n\\r【】\\[\\]\uff3b\uff3d]*)(?=[\\n\\r【\\[\uff3b]|\\Z)"
+)
 INDEXED = re.compile(r"[\w)\]}\"'`]")
 
 NOT_IN_LABEL = str.maketrans(
@@ -46,7 +50,10 @@ NOT_IN_LABEL = str.maketrans(
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 TAG = re.compile(r"<(?=/?passage)", re.IGNORECASE)
-FENCED = re.compile(r'<passage marker="([^"]*)"[^>]*>\n(.*?)\n</passage>', re.DOTALL)
+FENCED = re.compile(
+    r'<passage marker="([^"]*)"(?: page="\d+")?(?: heading="([^"]*)")?>\n(.*?)\n</passage>',
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,15 @@ class Citation:
     index: int | None
     label: str
     has_dagger: bool
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A passage as a model hears it."""
+
+    marker: str
+    text: str
+    heading: str
 
 
 def label_of(name: str) -> str:
@@ -98,7 +114,8 @@ def citation_of(match: re.Match[str]) -> Citation:
 
 def defuse(text: str) -> str:
     """Text of a file that cannot be taken for a marker, nor end the passage it stands in."""
-    return TAG.sub("\u2039", BRACKETED.sub(in_parentheses, text))
+    closed = BRACKETED.sub(in_parentheses, text)
+    return TAG.sub("\u2039", UNCLOSED.sub(after_parenthesis, closed))
 
 
 def in_parentheses(match: re.Match[str]) -> str:
@@ -107,6 +124,18 @@ def in_parentheses(match: re.Match[str]) -> str:
     if citations is None or not is_marker(match[1], citations, before=before):
         return match[0]
     return f"({match[2]})"
+
+
+def after_parenthesis(match: re.Match[str]) -> str:
+    """What would be a marker if the text ended within it."""
+    opener, inside = match.groups()
+    cut_short = counts_unclosed(opener, inside) and STARTS.match(inside)
+    return f"({inside}" if cut_short else match[0]
+
+
+def counts_unclosed(opener: str, inside: str) -> bool:
+    """Whether a bracket at the end of an answer was a marker that was cut short, and no slice."""
+    return opener == LENTICULAR or "†" in inside or "‡" in inside
 
 
 def is_marker(opener: str, citations: list[Citation], *, before: str) -> bool:
@@ -124,7 +153,7 @@ def fence(marker: str, text: str, *, page: int | None, heading: str | None) -> s
     return f'<passage marker="{marker}"{place}>\n{defuse(text)}\n</passage>'
 
 
-def fenced(heard: str) -> Iterator[tuple[str, str]]:
-    """Markers and texts of the passages in what a model heard."""
-    for match in FENCED.finditer(heard):
-        yield match[1], match[2]
+def fenced(heard: str) -> Iterator[Passage]:
+    """The passages in what a model heard."""
+    for marker, heading, text in FENCED.findall(heard):
+        yield Passage(marker, text, heading)

@@ -1,0 +1,216 @@
+"""The embedded model searches files for a question, and quotes what answers it, or says that nothing does."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from tests.llm.conversation import WEATHER, ask, calls, said, text
+from tests.llm.documents import (
+    ALSO_ANSWERED,
+    ALSO_UNANSWERED,
+    ANSWERED,
+    DOCUMENTS,
+    UNANSWERED,
+)
+from threadloom.llm.chat import (
+    AssistantMessage,
+    ChatMessage,
+    ChatRequest,
+    Function,
+    NamedTool,
+    ToolCall,
+    ToolChoice,
+    ToolMessage,
+)
+from threadloom.llm.embedded import EmbeddedModel
+from threadloom.llm.quoting import NOTHING, answer, whole_question
+from threadloom.testing import SequentialIds
+from threadloom.types.citations import fence
+
+MODEL = EmbeddedModel(SequentialIds())
+SEARCH = Function("file_search", "Searches the files.", {"type": "object", "properties": {}})
+CALL = ToolCall("call_1", "file_search", "{}")
+WEATHER_CALL = ToolCall("call_2", "get_weather", "{}")
+
+
+def passages(documents: Mapping[str, tuple[str, str]] = DOCUMENTS) -> str:
+    """The documents as a model hears them."""
+    return "\n\n".join(
+        fence(f"【0:{index}†{name}】", content, page=None, heading=heading)
+        for index, (name, (heading, content)) in enumerate(documents.items())
+    )
+
+
+async def queries(
+    *messages: ChatMessage, choice: ToolChoice = "auto", tools: tuple[Function, ...] = (SEARCH,)
+) -> list[str] | None:
+    """What the model searches for; None when it does not."""
+    request = ChatRequest("gpt-4o", messages, tools=tools, tool_choice=choice)
+    found = [call for call in await calls(MODEL, request) if call.name == "file_search"]
+    return json.loads(found[0].arguments)["queries"] if found else None
+
+
+async def answered(question: str, heard: str) -> str:
+    messages = (said(question), AssistantMessage("", (CALL,)), ToolMessage("call_1", heard))
+    return await text(MODEL, ChatRequest("gpt-4o", messages, tools=(SEARCH,)))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How long is the warranty?",
+        "warranty period lamp",
+        "Summarise the chapter on engines.",
+        "I want to know how long the warranty is",
+        "Hi! What does the contract say about notice?",
+        "\u4fdd\u4fee\u671f\u662f\u591a\u4e45\uff1f",
+    ],
+)
+async def test_it_searches_for_a_question(question: str) -> None:
+    assert await queries(said(question)) == [question]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Hi!",
+        "Hello there, good morning",
+        "Thanks, great",
+        "How are you doing today?",
+        "Tell me a joke",
+        "I live in Lyon.",
+        "My name is Ada.",
+        "What is my name?",
+        "What did I say before?",
+        "",
+    ],
+)
+async def test_it_does_not_search_for_small_talk(message: str) -> None:
+    assert await queries(said(message)) is None
+
+
+async def test_it_searches_once_for_a_question() -> None:
+    messages = (said("How long?"), AssistantMessage("", (CALL,)), ToolMessage("call_1", "None."))
+    assert await queries(*messages) is None
+
+
+async def test_it_searches_when_it_must_and_not_when_it_must_not() -> None:
+    assert await queries(said("Hi!"), choice=NamedTool("file_search")) == ["Hi!"]
+    assert await queries(said("Hi!"), choice="required") == ["Hi!"]
+    assert await queries(said("How long is the warranty?"), choice="none") is None
+
+
+async def test_a_function_that_clearly_matches_comes_first() -> None:
+    tools = (SEARCH, WEATHER)
+    weather = ask("What is the current weather of the city of Paris?", tools=tools)
+    assert [call.name for call in await calls(MODEL, weather)] == ["get_weather"]
+    assert await queries(said("How long is the warranty?"), tools=tools) is not None
+    forced = NamedTool("get_weather")
+    assert await queries(said("How long is the warranty?"), tools=tools, choice=forced) is None
+
+
+async def test_it_does_not_search_without_the_tool() -> None:
+    assert await queries(said("How long is the warranty?"), tools=()) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "whole"),
+    [
+        ("And how heavy is it?", "How long is the warranty of the lamp? And how heavy is it?"),
+        ("Why?", "How long is the warranty of the lamp? Why?"),
+        ("Batteries?", "How long is the warranty of the lamp? Batteries?"),
+        ("Who built the lighthouse of Cape Marrow?", "Who built the lighthouse of Cape Marrow?"),
+    ],
+)
+async def test_a_question_that_leans_on_the_one_before_takes_it_along(
+    question: str, whole: str
+) -> None:
+    earlier = "How long is the warranty of the lamp?"
+    history = (said("Hello"), said(earlier), AssistantMessage("24 months"))
+    assert await queries(*history, said(question)) == [whole]
+    assert whole_question(question, []) == question
+
+
+async def test_it_quotes_the_sentence_that_answers_with_its_marker() -> None:
+    assert await answered("How long is the warranty of the lamp?", passages()) == (
+        "The Aurora lamp comes with a warranty of 24 months from the date of purchase.【0:0†lamp.md】"
+    )
+
+
+async def test_it_quotes_up_to_three_sentences() -> None:
+    documents = {f"{n}.txt": ("", f"Plan {n} costs {n} euros per month.") for n in range(5)}
+    found = await answered("What do the plans cost per month?", passages(documents))
+    assert found == " ".join(
+        f"Plan {n} costs {n} euros per month.【0:{n}†{n}.txt】" for n in range(3)
+    )
+
+
+async def test_the_same_sentence_is_quoted_once() -> None:
+    documents = {
+        "a.txt": ("", "The plan costs 10 euros."),
+        "b.txt": ("", "The plan costs 10 euros."),
+    }
+    found = await answered("What does the plan cost?", passages(documents))
+    assert found == "The plan costs 10 euros.【0:0†a.txt】"
+
+
+async def test_it_says_that_the_documents_do_not_answer() -> None:
+    question = "What is the capital of Peru?"
+    assert await answered(question, passages()) == f"{NOTHING}“{question}”"
+    assert await answered(question, "No passage matches.") == f"{NOTHING}“{question}”"
+
+
+async def test_it_quotes_scripts_without_spaces() -> None:
+    documents = {
+        "a.txt": ("", "公司成立于1998年。员工人数超过三千人。"),
+    }
+    found = await answered("公司成立于哪年\uff1f", passages(documents))
+    assert found == "公司成立于1998年。【0:0†a.txt】"
+
+
+async def test_it_adds_what_other_functions_returned() -> None:
+    messages = (
+        said("How long is the warranty of the lamp, and how is the weather?"),
+        AssistantMessage("", (CALL, WEATHER_CALL)),
+        ToolMessage("call_1", "Nothing."),
+        ToolMessage("call_2", "sunny"),
+    )
+    found = await text(MODEL, ChatRequest("gpt-4o", messages, tools=(SEARCH, WEATHER)))
+    assert found.startswith(NOTHING)
+    assert found.endswith("\nget_weather returned: “sunny”")
+
+
+async def test_a_json_object_holds_what_answers() -> None:
+    messages = (
+        said("How long is the warranty of the lamp?"),
+        AssistantMessage("", (CALL,)),
+        ToolMessage("call_1", passages()),
+    )
+    wanted = {"type": "json_object"}
+    request = ChatRequest("gpt-4o", messages, tools=(SEARCH,), response_format=wanted)
+    received = json.loads(await text(MODEL, request))["received"]
+    assert "24 months" in received
+    assert "<passage" not in received
+
+
+def kept(questions: Mapping[str, str]) -> int:
+    """How many answers have the fact that they should."""
+    heard = passages()
+    found = ((" ".join(answer(one, [heard]).split()), fact) for one, fact in questions.items())
+    return sum(fact in text for text, fact in found)
+
+
+def refused(questions: list[str]) -> int:
+    heard = passages()
+    return sum(answer(one, [heard]).startswith(NOTHING) for one in questions)
+
+
+def test_it_keeps_most_answers_and_refuses_most_questions_without_one() -> None:
+    assert (kept(ANSWERED), len(ANSWERED)) == (18, 20)
+    assert (refused(UNANSWERED), len(UNANSWERED)) == (19, 20)
+
+
+def test_it_does_so_for_questions_it_was_not_fitted_to() -> None:
+    assert (kept(ALSO_ANSWERED), len(ALSO_ANSWERED)) == (11, 12)
+    assert (refused(ALSO_UNANSWERED), len(ALSO_UNANSWERED)) == (12, 12)
