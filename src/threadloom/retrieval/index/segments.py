@@ -1,4 +1,4 @@
-"""Immutable pieces of a store's index: the chunks of some files as arrays, made from rows or from other segments."""
+"""Immutable pieces of a store's index (ADR 0009): the chunks of some files as arrays, from rows or from other segments."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Policy:
-    """Sizes, as they were measured (docs/retrieval.md). Tests set them lower.
+    """Sizes, as they were measured (ADR 0009). Tests set them lower.
 
     A segment has less than a tenth (`shrink`) of the one before it: so there are few, and none is copied often. It is
     written anew when a share of `dead` of it was removed. With more windows than `large` that happens in the background,
