@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.api.context import Context
 from threadloom.files import sweeping as files
+from threadloom.retrieval import sweeping as stores
 from threadloom.retrieval.ingest import Ingestion
 from threadloom.retrieval.parsing import Parser
 from threadloom.runs.file_search import FileSearch
@@ -66,6 +67,7 @@ class Background:
         while True:
             try:
                 await files.sweep(self._context.database, self._context.blobs)
+                await stores.sweep(self._context.database)
             except SQLAlchemyError as error:
                 log.warning("sweeping failed", error=type(error).__name__)
             await asyncio.sleep(SWEEP_EVERY)

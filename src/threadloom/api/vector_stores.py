@@ -10,9 +10,12 @@ from threadloom.api.route import VectorStoresRoute
 from threadloom.db.rows import VectorStoreFileRow, VectorStoreRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown, Tx
 from threadloom.retrieval import stores
+from threadloom.retrieval.search import Hit
+from threadloom.types.searches import SearchCreate, SearchRanking, SearchResult, SearchResults
 from threadloom.types.shared import Deleted, JsonObject, Page
 from threadloom.types.vector_stores import (
     ExpiresAfter,
+    FileText,
     VectorStore,
     VectorStoreCreate,
     VectorStoreModify,
@@ -26,6 +29,8 @@ router = APIRouter(
     tags=["Vector stores"],
     route_class=VectorStoresRoute,
 )
+RESULTS = 10
+"""How many a search gives when it is not told."""
 
 
 @router.post("")
@@ -54,6 +59,35 @@ async def modify_vector_store(
 async def delete_vector_store(vector_store_id: VectorStoreId, db: Db) -> Deleted:
     await db.write(delete, vector_store_id)
     return Deleted(id=vector_store_id, object="vector_store.deleted", deleted=True)
+
+
+@router.post("/{vector_store_id}/search")
+async def search_vector_store(
+    vector_store_id: VectorStoreId, body: SearchCreate, db: Db, server: Server
+) -> SearchResults:
+    if await db.read(stores.is_unnoted, vector_store_id):
+        await db.write(stores.touch, [vector_store_id])
+    ranking = body.ranking_options or SearchRanking()
+    hits = await server.search.find(
+        db,
+        [vector_store_id],
+        body.queries,
+        limit=body.max_num_results or RESULTS,
+        filters=body.filters,
+        score_threshold=ranking.score_threshold or 0.0,
+        weight=ranking.hybrid_search and ranking.hybrid_search.share,
+    )
+    return SearchResults(search_query=body.queries, data=[result(hit) for hit in hits])
+
+
+def result(hit: Hit) -> SearchResult:
+    return SearchResult(
+        file_id=hit.file_id,
+        filename=hit.filename,
+        score=hit.score,
+        attributes=hit.attributes,
+        content=[FileText(text=hit.text)],
+    )
 
 
 def create(tx: ProjectTx, body: VectorStoreCreate, *, tables: bool) -> Shown:

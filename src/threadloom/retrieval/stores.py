@@ -77,6 +77,13 @@ def expired(tx: Tx, store_ids: Sequence[str]) -> list[str]:
     return [row.id for row in rows if is_expired(row, tx.now)]
 
 
+def is_unnoted(tx: ProjectTx, store_id: str) -> bool:
+    """Whether `touch` would note that the store is in use. Raises NotFound, and InvalidRequest when it has expired."""
+    store = tx.get(VectorStoreRow, store_id)
+    refuse_expired(tx, store)
+    return store.last_active_at <= tx.now - NOTED_EVERY
+
+
 def touch(tx: Tx, store_ids: Sequence[str]) -> None:
     """Note that stores are in use, which puts off their expiry. Cheap: once a minute is enough."""
     unnoted = (
