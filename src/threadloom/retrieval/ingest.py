@@ -30,8 +30,10 @@ from threadloom.retrieval.parsing import Chunk, Parsed, Parser, UnreadableFile
 from threadloom.retrieval.stores import INGESTION, discard_chunks, raise_generation
 from threadloom.types.vector_stores import FileError, FileErrorCode, StaticChunking
 
-MAX_ATTEMPTS = 5
-"""Claims of one file: a document that takes its worker down shall not do so for ever."""
+MAX_CLAIMS = 20
+"""Claims of a file that gets no further: one that takes its worker down shall not do so for ever."""
+MAX_TRIES = 5
+"""The same, when it is the embedder or the storage that does not answer."""
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
 DAY = 86_400.0
@@ -188,8 +190,8 @@ def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
     if file is None:
         close(tx, row, "invalid_file", "The file was deleted before it was processed.")
         return None
-    if row.attempts == MAX_ATTEMPTS:
-        close(tx, row, "server_error", f"Processing was begun {MAX_ATTEMPTS} times and broke off.")
+    if row.attempts == MAX_CLAIMS:
+        close(tx, row, "server_error", f"Processing was begun {MAX_CLAIMS} times and broke off.")
         return None
     row.attempts += 1
     if row.embedding_model != model:
@@ -216,7 +218,9 @@ def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
 
 def store(tx: Tx, job: Job, embedded: Embedded) -> None:
     """Commit some chunks in their places. Raises LeaseLost."""
-    insert_chunks(tx, hold(tx, VectorStoreFileRow, job.claim), embedded)
+    row = hold(tx, VectorStoreFileRow, job.claim)
+    insert_chunks(tx, row, embedded)
+    row.attempts = 0  # what comes to its end by and by is not what takes workers down
 
 
 def insert_chunks(tx: Tx, row: VectorStoreFileRow, embedded: Embedded) -> None:
@@ -261,8 +265,8 @@ def close(tx: Tx, row: VectorStoreFileRow, code: FileErrorCode, message: str) ->
 def try_again(tx: Tx, claim: Claim, reason: str) -> None:
     """Something that the file needs did not answer: later, or never when it was tried often. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
-    if row.attempts == MAX_ATTEMPTS:
-        close(tx, row, "server_error", f"{reason} Tried {MAX_ATTEMPTS} times.")
+    if row.attempts >= MAX_TRIES:
+        close(tx, row, "server_error", f"{reason} Tried {row.attempts} times.")
     else:
         row.due_at = tx.clock.now() + FIRST_PAUSE * 2 ** (row.attempts - 1)
 
