@@ -1,9 +1,11 @@
 """One parser process, seen from outside."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -22,6 +24,7 @@ from threadloom.retrieval.parsing.frames import (
 log = structlog.stdlib.get_logger()
 
 BUFFER = 256 * 1024
+START_SECONDS = 30.0
 MODULE = "threadloom.retrieval.parsing.process"
 # Nothing of our own environment. Arithmetic libraries would reserve memory for as many threads as there are processors.
 ENVIRONMENT = {
@@ -54,7 +57,7 @@ class Child:
 
     @classmethod
     async def start(cls, memory: int) -> "Child":
-        """Isolated: no environment, no folder of ours, a session of its own (a terminal's Ctrl-C is not for it)."""
+        """Waits until it is ready. It is isolated: no environment, no folder of ours, a session of its own (a terminal's Ctrl-C is not for it)."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-B", "-X", "utf8", "-m", MODULE, str(memory)),
             stdin=asyncio.subprocess.PIPE,
@@ -65,7 +68,14 @@ class Child:
             start_new_session=True,
             limit=BUFFER,
         )
-        return cls(process)
+        child = cls(process)
+        try:
+            child._seconds = child._left = START_SECONDS
+            await child._reply()
+        except BaseException:
+            await child.kill()
+            raise
+        return child
 
     @property
     def pid(self) -> int:
@@ -73,7 +83,12 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None and not self._output.at_eof()
+        """By the kernel's word: the event loop hears of it later."""
+        try:
+            state = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return state is None
 
     async def read(self, request: Request, seconds: float) -> AsyncGenerator[Parsed]:
         """The document's chunks. Only waiting counts as time: whoever takes the chunks may be slow."""
@@ -130,7 +145,7 @@ class Child:
 
     async def kill(self) -> None:
         self.wake()
-        if self._process.returncode is None:
+        with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 

@@ -27,9 +27,12 @@ class Request(TypedDict):
 
 
 class Reply(TypedDict):
-    """Some chunks, the reason why there are none, or that all have been sent (and whether the parser should be replaced)."""
+    """A parser is ready, or here are some chunks, or these were all, or why there are no more.
 
-    type: Literal["chunks", "failed", "done"]
+    With either end it says whether it is `worn` and should be replaced.
+    """
+
+    type: Literal["ready", "chunks", "failed", "done"]
     chunks: NotRequired[list[ChunkFields]]
     progress: NotRequired[float]
     code: NotRequired[FileErrorCode]

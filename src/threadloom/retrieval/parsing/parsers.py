@@ -18,13 +18,17 @@ log = structlog.stdlib.get_logger()
 IDLE = 60.0
 # The kernel's limit is for a parser that nobody watches any more; the clock on the wall comes first.
 SPARE_SECONDS = 5
+NO_PARSER = (
+    "The file could not be read because the server could not start a parser. Try again later."
+)
 
 
 class Parsers:
     """Implements `Parser`."""
 
-    def __init__(self, settings: FileSearch) -> None:
+    def __init__(self, settings: FileSearch, *, idle: float = IDLE) -> None:
         self._settings = settings
+        self._idle_seconds = idle
         self._free = asyncio.Semaphore(settings.parsers)
         self._idle: list[Child] = []
         self._all: set[Child] = set()
@@ -67,17 +71,16 @@ class Parsers:
             await self._end(child)
         try:
             child = await Child.start(self._settings.parser_memory)
-        except OSError as error:
+        except (OSError, Fault) as error:
             log.exception("a parser cannot be started")
-            message = "The file could not be read because the server is overloaded. Try again."
-            raise UnreadableFile("server_error", message) from error
+            raise UnreadableFile("server_error", NO_PARSER) from error
         self._all.add(child)
         return child
 
     async def _give_back(self, child: Child, *, whole: bool) -> None:
         if whole and child.alive and not child.worn:
             self._idle.append(child)
-            child.sleep(IDLE, self._forget)
+            child.sleep(self._idle_seconds, self._forget)
         else:
             await self._end(child)
 

@@ -6,7 +6,6 @@ also when that was killed.
 
 import os
 import queue
-import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,11 @@ from typing import BinaryIO
 
 from threadloom.retrieval.parsing import Chunk, UnreadableFile
 from threadloom.retrieval.parsing.chunks import chunks_of
-from threadloom.retrieval.parsing.confinement import allow_processor_time, confine
+from threadloom.retrieval.parsing.confinement import (
+    allow_processor_time,
+    confine,
+    largest_size,
+)
 from threadloom.retrieval.parsing.extraction import extract
 from threadloom.retrieval.parsing.formats import format_of
 from threadloom.retrieval.parsing.frames import (
@@ -42,11 +45,13 @@ def main() -> None:
     memory = int(sys.argv[1])
     CL100K_TOKENS.count("The vocabulary is read before anybody waits.")
     confine(memory)
+    enough = largest_size() + memory // 4
     waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(requests, waiting), daemon=True).start()
+    send(replies, frame({"type": "ready"}))
     for served in count(1):
         last = read(waiting.get(), replies)
-        last["worn"] = served >= WORN_AFTER or largest_size() > memory // 4
+        last["worn"] = served >= WORN_AFTER or largest_size() > enough
         send(replies, frame(last))
 
 
@@ -115,11 +120,6 @@ def groups(request: Request) -> Iterator[tuple[list[Chunk], float]]:
     chunks = chunks_of(sections, chunking, request["max_tokens"])
     while group := [*islice(chunks, GROUP)]:
         yield [chunk for chunk, _ in group], group[-1][1]
-
-
-def largest_size() -> int:
-    """Bytes of memory that this process had at its largest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":
