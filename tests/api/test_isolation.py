@@ -5,7 +5,11 @@ from itertools import product
 from typing import Any
 
 import httpx2
+import orjson
+import pytest
+from openai import AsyncOpenAI
 
+from tests.api.stores import make_store
 from tests.api.wire import (
     Answer,
     Json,
@@ -23,7 +27,7 @@ from threadloom.testing import ScriptedModel
 EMPTY: Json = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
 # Routes that have nothing of a project's.
 SHARED = {"/healthz", "/readyz", "/version", "/v1/models", "/v1/models/{model}"}
-LISTS = {"/v1/assistants", "/v1/threads", "/v1/runs", "/v1/files"}
+LISTS = {"/v1/assistants", "/v1/threads", "/v1/runs", "/v1/files", "/v1/vector_stores"}
 MESSAGE = {"role": "user", "content": "Hi"}
 BODIES: dict[str, Json] = {
     "/v1/assistants/{assistant_id}": {"name": "Mine"},
@@ -38,6 +42,12 @@ BODIES: dict[str, Json] = {
     "/v1/uploads/{upload_id}/parts": {},
     "/v1/uploads/{upload_id}/complete": {"part_ids": []},
     "/v1/uploads/{upload_id}/cancel": {},
+    "/v1/vector_stores/{vector_store_id}": {"name": "Mine"},
+    "/v1/vector_stores/{vector_store_id}/search": {"query": "text"},
+    "/v1/vector_stores/{vector_store_id}/files": {"file_id": "{file_id}"},
+    "/v1/vector_stores/{vector_store_id}/files/{file_id}": {"attributes": {}},
+    "/v1/vector_stores/{vector_store_id}/file_batches": {"file_ids": ["{file_id}"]},
+    "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel": {},
 }
 # Routes that make something of nothing: there is no other project's object to name.
 MAKERS = {
@@ -45,12 +55,67 @@ MAKERS = {
     ("post", "/v1/threads"),
     ("post", "/v1/files"),
     ("post", "/v1/uploads"),
+    ("post", "/v1/vector_stores"),
 }
+
+
+def attached(*tools: str) -> Json:
+    """A message with a file of the other project."""
+    named = [{"type": tool} for tool in tools]
+    return MESSAGE | {"attachments": [{"file_id": "{file_id}", "tools": named}]}
+
+
+STORE: Json = {"file_search": {"vector_store_ids": ["{vector_store_id}"]}}
+CODE: Json = {"code_interpreter": {"file_ids": ["{file_id}"]}}
+HELPER: Json = {"file_search": {"vector_stores": [{"file_ids": ["{file_id}"]}]}}
+# Requests with the other project's ids in their bodies; what is `my_…` is one's own.
+REFERENCES: list[tuple[str, Json]] = [
+    ("/threads/{my_thread}/runs", {"assistant_id": "{assistant_id}"}),
+    ("/threads/runs", {"assistant_id": "{assistant_id}"}),
+    ("/threads/{thread_id}/runs", {"assistant_id": "{my_assistant}"}),
+    *(
+        (path, body | {"tool_resources": resources})
+        for resources in (STORE, CODE)
+        for path, body in (
+            ("/assistants", {"model": "m"}),
+            ("/assistants/{my_assistant}", {}),
+            ("/threads", {}),
+            ("/threads/{my_thread}", {}),
+            ("/threads/runs", {"assistant_id": "{my_assistant}", "thread": {"messages": [MESSAGE]}}),
+        )
+    ),
+    ("/assistants", {"model": "m", "tool_resources": HELPER}),
+    ("/threads", {"tool_resources": HELPER}),
+    *(
+        (path, body)
+        for message in (attached(), attached("file_search"), attached("code_interpreter"))
+        for path, body in (
+            ("/threads", {"messages": [message]}),
+            ("/threads/{my_thread}/messages", message),
+            (
+                "/threads/{my_thread}/runs",
+                {"assistant_id": "{my_assistant}", "additional_messages": [message]},
+            ),
+            ("/threads/runs", {"assistant_id": "{my_assistant}", "thread": {"messages": [message]}}),
+        )
+    ),
+    ("/vector_stores", {"file_ids": ["{file_id}"]}),
+    ("/vector_stores/{my_store}/files", {"file_id": "{file_id}"}),
+    ("/vector_stores/{my_store}/file_batches", {"file_ids": ["{file_id}"]}),
+    ("/vector_stores/{my_store}/file_batches", {"files": [{"file_id": "{file_id}"}]}),
+    ("/vector_stores/{my_store}/files/{file_id}", {"attributes": {}}),
+    ("/vector_stores/{my_store}/file_batches/{batch_id}/cancel", {}),
+]  # fmt: skip
 Ids = dict[str, str]
 
 
-async def objects(http: httpx2.AsyncClient, model: ScriptedModel) -> Ids:
-    """One of everything."""
+@pytest.fixture
+async def theirs(http: httpx2.AsyncClient, client: AsyncOpenAI, model: ScriptedModel) -> Ids:
+    """One of everything, of the first project."""
+    file = (await make_file(http))["id"]
+    store = (await make_store(http))["id"]
+    batch = await client.vector_stores.file_batches.create_and_poll(store, file_ids=[file])
+    assert batch.file_counts.completed == 1
     model.says("Hello")
     run = await run_to_end(http)
     path = f"/threads/{run['thread_id']}"
@@ -62,8 +127,10 @@ async def objects(http: httpx2.AsyncClient, model: ScriptedModel) -> Ids:
         "run_id": run["id"],
         "step_id": steps["first_id"],
         "message_id": messages["first_id"],
-        "file_id": (await make_file(http))["id"],
+        "file_id": file,
         "upload_id": (await make_upload(http))["id"],
+        "vector_store_id": store,
+        "batch_id": batch.id,
     }
 
 
@@ -85,11 +152,11 @@ async def ask(http: httpx2.AsyncClient, method: str, path: str, ids: Ids) -> Ans
 
 
 def filled(body: Json, ids: Ids) -> Json:
-    known = {f"{{{name}}}": id_ for name, id_ in ids.items()}
-    return {
-        key: known.get(value, value) if isinstance(value, str) else value
-        for key, value in body.items()
-    }
+    """A body with ids in the places that are named for them."""
+    text = orjson.dumps(body).decode()
+    for name, id_ in ids.items():
+        text = text.replace(f"{{{name}}}", id_)
+    return orjson.loads(text)
 
 
 def without_ids(told: Answer, ids: Ids) -> str:
@@ -106,15 +173,16 @@ async def snapshot(http: httpx2.AsyncClient, ids: Ids) -> list[Any]:
     assistant = f"/assistants/{ids['assistant_id']}"
     file = f"/files/{ids['file_id']}"
     paths = (assistant, thread, f"{thread}/messages", run, f"{run}/steps", file)
-    paths += ("/runs", "/assistants", "/files")
+    store = f"/vector_stores/{ids['vector_store_id']}"
+    paths += (store, f"{store}/files", f"{store}/file_batches/{ids['batch_id']}")
+    paths += ("/runs", "/assistants", "/files", "/vector_stores")
     return [await get(http, path) for path in paths]
 
 
 async def test_what_others_have_is_unknown_on_every_route(
-    server: Running, http: httpx2.AsyncClient, model: ScriptedModel
+    server: Running, http: httpx2.AsyncClient, theirs: Ids
 ) -> None:
     """A new route without a body in BODIES fails here: say what it must refuse."""
-    theirs = await objects(http, model)
     before = await snapshot(http, theirs)
     nobodys = unknown(theirs)
     async with server.http(await server.new_key("other")) as other:
@@ -132,38 +200,57 @@ async def test_what_others_have_is_unknown_on_every_route(
 
 
 async def test_references_to_what_others_have_are_unknown(
-    server: Running, http: httpx2.AsyncClient, model: ScriptedModel
+    server: Running, http: httpx2.AsyncClient, theirs: Ids
 ) -> None:
-    theirs = await objects(http, model)
+    before = await snapshot(http, theirs)
     nobodys = unknown(theirs)
     async with server.http(await server.new_key("other")) as other:
-        thread = (await make_thread(other, "Hi"))["id"]
-        mine = await make_assistant(other, instructions="Be brief.")
-        for path in (f"/threads/{thread}/runs", "/threads/runs"):
-            told = answer(await other.post(path, json={"assistant_id": theirs["assistant_id"]}))
-            expected = answer(
-                await other.post(path, json={"assistant_id": nobodys["assistant_id"]})
-            )
-            assert told[0] == 404
-            assert without_ids(told, theirs) == without_ids(expected, nobodys)
-        told = answer(
-            await other.post(
-                f"/threads/{theirs['thread_id']}/runs", json={"assistant_id": mine["id"]}
-            )
-        )
-        assert told[0] == 404
-        for path in (f"messages/{theirs['message_id']}", f"runs/{theirs['run_id']}"):
-            assert (await other.get(f"/threads/{thread}/{path}")).status_code == 404
+        mine = {
+            "my_thread": (await make_thread(other, "Hi"))["id"],
+            "my_assistant": (await make_assistant(other, instructions="Be brief."))["id"],
+            "my_store": (await make_store(other))["id"],
+        }
+        for path, body in REFERENCES:
+            told, expected = [
+                answer(await other.post(path.format(**ids), json=filled(body, ids)))
+                for ids in (theirs | mine, nobodys | mine)
+            ]
+            assert told[0] == 404, (path, body, told)
+            assert without_ids(told, theirs) == without_ids(expected, nobodys), (path, body)
+        for path in (
+            f"/threads/{mine['my_thread']}/messages/{theirs['message_id']}",
+            f"/threads/{mine['my_thread']}/runs/{theirs['run_id']}",
+            f"/vector_stores/{mine['my_store']}/files/{theirs['file_id']}",
+            f"/vector_stores/{mine['my_store']}/files/{theirs['file_id']}/content",
+            f"/vector_stores/{mine['my_store']}/file_batches/{theirs['batch_id']}",
+            f"/vector_stores/{mine['my_store']}/file_batches/{theirs['batch_id']}/files",
+        ):
+            assert (await other.get(path)).status_code == 404, path
+        assert (await get(other, f"/vector_stores/{mine['my_store']}/files"))["data"] == []
+        assert len((await get(other, "/vector_stores"))["data"]) == 1
+    assert await snapshot(http, theirs) == before
+
+
+async def test_parts_of_others_complete_no_upload(
+    server: Running, http: httpx2.AsyncClient
+) -> None:
+    upload = (await make_upload(http))["id"]
+    part = await http.post(f"/uploads/{upload}/parts", files={"data": ("part", b"0123456789")})
+    body = {"part_ids": [part.json()["id"]]}
+    async with server.http(await server.new_key("other")) as other:
+        mine = (await make_upload(other))["id"]
+        assert (await other.post(f"/uploads/{mine}/complete", json=body)).status_code == 400
+    assert (await http.post(f"/uploads/{upload}/complete", json=body)).status_code == 200
 
 
 async def test_cursors_of_others_are_unknown(
-    server: Running, http: httpx2.AsyncClient, model: ScriptedModel
+    server: Running, http: httpx2.AsyncClient, theirs: Ids
 ) -> None:
-    theirs = await objects(http, model)
     gone = (await make_assistant(http))["id"]
     await http.delete(f"/assistants/{gone}")
     async with server.http(await server.new_key("other")) as other:
         thread = (await make_thread(other, "Hi"))["id"]
+        store = (await make_store(other))["id"]
         lists = {
             "/assistants": theirs["assistant_id"],
             "/assistants?limit=2": gone,
@@ -171,6 +258,8 @@ async def test_cursors_of_others_are_unknown(
             "/runs": theirs["run_id"],
             f"/threads/{thread}/messages": theirs["message_id"],
             f"/threads/{thread}/runs": theirs["run_id"],
+            "/vector_stores": theirs["vector_store_id"],
+            f"/vector_stores/{store}/files": theirs["file_id"],
         }
         for (path, cursor), name in product(lists.items(), ("after", "before")):
             refused = await other.get(path, params={name: cursor})
@@ -178,10 +267,7 @@ async def test_cursors_of_others_are_unknown(
             assert f"found with id '{cursor}'" in refused.json()["error"]["message"]
 
 
-async def test_messages_of_other_runs_are_not_found_by_run(
-    server: Running, http: httpx2.AsyncClient, model: ScriptedModel
-) -> None:
-    theirs = await objects(http, model)
+async def test_messages_of_other_runs_are_not_found_by_run(server: Running, theirs: Ids) -> None:
     async with server.http(await server.new_key("other")) as other:
         thread = (await make_thread(other, "Hi"))["id"]
         page = await get(other, f"/threads/{thread}/messages", run_id=theirs["run_id"])
