@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from pathlib import Path
-from socket import create_server
 
 import httpx2
 import pytest
@@ -25,12 +24,6 @@ class Interrupted(Exception):
 def s3() -> Generator[str]:
     with running_s3() as address:
         yield address
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 def s3_settings(address: str, url: str = f"s3://{BUCKET}/some/where") -> Settings:
@@ -198,11 +191,11 @@ def test_a_directory_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None
         open_blobs(file_settings("s3://", tmp_path))
 
 
-async def test_a_store_that_does_not_answer_is_told_apart(unused_port: int) -> None:
-    blobs = open_blobs(s3_settings(f"http://127.0.0.1:{unused_port}"))
+async def test_a_store_that_does_not_answer_is_told_apart(unused_tcp_port: int) -> None:
+    blobs = open_blobs(s3_settings(f"http://127.0.0.1:{unused_tcp_port}"))
     with pytest.raises(StorageUnavailable) as caught:
         await write(blobs, b"text")
-    assert str(unused_port) not in caught.value.message
+    assert str(unused_tcp_port) not in caught.value.message
     with pytest.raises(StorageUnavailable):
         await content(blobs, blobs.new_key())
     with pytest.raises(StorageUnavailable):

@@ -19,7 +19,9 @@ ENVELOPE = 256 * 1024
 """What a form has around its file."""
 SMALL = 64 * 1024
 """A body that the server reads with the head of its request, or nearly."""
-DRAINED_FOR = 2.0
+DRAINED_FOR = 30.0
+DRAINED = 128 * 1024 * 1024
+"""Seconds and bytes that a refused client may still send: most send all before they look for an answer."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class Body:
         return self._is_coming and not 0 < self._length <= SMALL
 
     async def drain(self) -> None:
-        """Read on for a moment: clients that still send do not see an answer on a connection that is reset."""
+        """Read on for a while: a connection that is reset takes the answer with it."""
+        left = DRAINED
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAINED_FOR):
-                while self._is_coming:
+                while self._is_coming and left > 0:
                     message = await self._receive()
+                    left -= len(message.get("body", b""))
                     self._is_coming = message.get("more_body", False)
 
 
