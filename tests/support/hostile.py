@@ -344,8 +344,8 @@ HOSTILE: dict[str, Hostile] = {
         "a.js", content(b"GIF89a/*" + bytes(range(32, 127)) + b"*/=1;alert(1)"), None
     ),
     "huge json": Hostile("a.json", one_line_json, "more than 50 million characters"),
-    "long json": Hostile("a.json", long_one_line_json, "more than 5,000,000 tokens"),
-    "deep json": Hostile("a.json", content(b"[" * 3_000_000 + b"]" * 3_000_000), None),
+    "long json": Hostile("a.json", long_one_line_json, "more than [0-9,]+ tokens"),
+    "deep json": Hostile("a.json", content(b"[" * 500_000 + b"]" * 500_000), None),
     "deep html": Hostile("a.html", content(b"<div>" * 1_000_000 + b"bees"), "nested too deeply"),
     "unclosed html": Hostile("a.html", content(b"<p>bees<!--" + b"<a href='" * 500_000), None),
     "empty": Hostile("a.txt", content(b""), EMPTY),
