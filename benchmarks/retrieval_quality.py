@@ -8,7 +8,7 @@ The collections are made of Debian packages (`benchmarks/retrieval_collections.p
 
 import argparse
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,12 +96,18 @@ async def embed(collection: Collection, embedder: Embedder, path: Path) -> None:
     )
 
 
-def measured(searcher: Searcher, weight: float) -> list[Quality]:
+Weigh = Callable[[str], float]
+
+
+def measured(searcher: Searcher, weigh: Weigh) -> list[Quality]:
     """Of vectors, of words, and of both."""
     asked = [*zip(searcher.collection.questions, searcher.queries, strict=True)]
     dense = [searcher.nearest(vector) for _, vector in asked]
     lexical = [searcher.matching(question) for question, _ in asked]
-    both = [fuse(*halves, weight=weight) for halves in zip(dense, lexical, strict=True)]
+    both = [
+        fuse(*halves, weight=weigh(question))
+        for *halves, (question, _) in zip(dense, lexical, asked, strict=True)
+    ]
     return [quality(searcher, found) for found in (dense, lexical, both)]
 
 
@@ -126,26 +132,28 @@ def gain(place: int) -> float:
 
 
 def best_scores(
-    searcher: Searcher, questions: Sequence[str], vectors: Floats, weight: float
+    searcher: Searcher, questions: Sequence[str], vectors: Floats, weigh: Weigh
 ) -> Floats:
     """The score of the first hit for each question."""
     return np.array(
         [
-            fuse(searcher.nearest(vector), searcher.matching(question), weight=weight).scores[0]
+            fuse(
+                searcher.nearest(vector), searcher.matching(question), weight=weigh(question)
+            ).scores[0]
             for question, vector in zip(questions, vectors, strict=True)
         ],
         np.float32,
     )
 
 
-def thresholds(searchers: Sequence[Searcher], weight: float) -> Iterator[str]:
+def thresholds(searchers: Sequence[Searcher], weigh: Weigh) -> Iterator[str]:
     """Whose first hit stays at a threshold: questions that a collection answers, and those of other collections."""
     own, foreign = list[Floats](), list[Floats]()
     for one in searchers:
-        own.append(best_scores(one, one.collection.questions, one.queries, weight))
+        own.append(best_scores(one, one.collection.questions, one.queries, weigh))
         foreign += [
             best_scores(
-                one, other.collection.questions[:STRANGERS], other.queries[:STRANGERS], weight
+                one, other.collection.questions[:STRANGERS], other.queries[:STRANGERS], weigh
             )
             for other in searchers
             if other is not one
@@ -179,28 +187,29 @@ def mean(rows: Sequence[list[Quality]]) -> list[Quality]:
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval_quality")
     parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--weight", type=float, default=EmbeddedEmbedder.weight)
+    parser.add_argument("--weight", type=float, help="of vectors, instead of the embedder's own")
     options = parser.parse_args()
     embedder = EmbeddedEmbedder()
     chosen = [one for one in collections() if not options.only or one.name in options.only]
     searchers = [await searcher(one, embedder) for one in chosen]
     await embedder.close()
-    report(searchers, options.weight)
+    chosen_weight: float | None = options.weight
+    report(searchers, embedder.weight_for if chosen_weight is None else lambda _: chosen_weight)
 
 
-def report(searchers: Sequence[Searcher], weight: float) -> None:
+def report(searchers: Sequence[Searcher], weigh: Weigh) -> None:
     rows = [
         (
             one.collection.name,
             f"{len(one.collection.passages):,}, {len(one.collection.questions)}",
-            measured(one, weight),
+            measured(one, weigh),
         )
         for one in searchers
     ]
-    print(f"weight {weight}: nDCG@{CUT} left, recall@{CUT} right\n")
+    print(f"nDCG@{CUT} left, recall@{CUT} right\n")
     print("\n".join(table([*rows, ("mean", "", mean([row[2] for row in rows]))])), end="\n\n")
     english = [one for one in searchers if one.collection.name in ENGLISH]
-    print("\n".join(thresholds(english, weight)))
+    print("\n".join(thresholds(english, weigh)))
 
 
 if __name__ == "__main__":

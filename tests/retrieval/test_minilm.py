@@ -80,6 +80,22 @@ def test_portions_keep_the_order_and_never_split_a_text() -> None:
     assert all(len(portion) == 1 or sum(map(len, portion)) <= PORTION for portion in found)
 
 
+@pytest.mark.parametrize(
+    ("query", "weight"),
+    [
+        ("Wie groß ist es?", 0.6),
+        ("複製文件", 0),
+        ("копия cp", 0.6 * 2 / 7),
+        ("42?", 0.6),
+        ("", 0.6),
+    ],
+)
+async def test_what_it_cannot_read_is_left_to_words(
+    embedder: EmbeddedEmbedder, query: str, weight: float
+) -> None:
+    assert embedder.weight_for(query) == pytest.approx(weight)
+
+
 async def test_the_process_and_the_server_give_the_same_vectors(
     embedder: EmbeddedEmbedder, network: MiniLM
 ) -> None:

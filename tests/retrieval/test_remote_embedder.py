@@ -173,7 +173,7 @@ async def test_settings_choose_the_embedder() -> None:
         Settings(embeddings=Embeddings(base_url="http://127.0.0.1:9/v1", model="m", weight=0.7))
     )
     assert isinstance(embedded, EmbeddedEmbedder)
-    assert (remote.model, remote.weight) == ("m", 0.7)
+    assert (remote.model, remote.weight_for("Hello")) == ("m", 0.7)
     await embedded.close()
     await remote.close()
 

@@ -26,9 +26,8 @@ class Embedder(Protocol):
         """Its name, stored with what it embedded: vectors of two models cannot be compared."""
         ...
 
-    @property
-    def weight(self) -> float:
-        """The share that likeness has in a hit's score; weak embedders want less."""
+    def weight_for(self, query: str) -> float:
+        """The share that likeness has in the scores of what `query` finds; less where the embedder understands less."""
         ...
 
     async def embed_passages(self, texts: Sequence[str]) -> list[Windows]:

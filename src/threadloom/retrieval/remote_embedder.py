@@ -98,13 +98,15 @@ class RemoteEmbedder:
         backoff: Backoff | None = None,
     ) -> None:
         self.model = model
-        self.weight = settings.weight
         self._client = client
         self._url = (settings.base_url or "").rstrip("/") + "/embeddings"
         self._settings = settings
         self._backoff = backoff or Backoff()
         key = settings.api_key
         self._headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+
+    def weight_for(self, query: str) -> float:  # noqa: ARG002 - what its model understands is not known
+        return self._settings.weight
 
     async def embed_passages(self, texts: Sequence[str]) -> list[Windows]:
         waiting = iter(texts)

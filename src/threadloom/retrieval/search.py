@@ -88,10 +88,14 @@ class Search:
         """
         scopes = await project.read(scopes_of, store_ids, filters)
         vectors = await asyncio.gather(*map(self._embedder.embed_query, queries))
-        share = self._embedder.weight if weight is None else weight
         scored = await asyncio.gather(
             *(
-                self._find_in(scope, query, vector, share)
+                self._find_in(
+                    scope,
+                    query,
+                    vector,
+                    self._embedder.weight_for(query) if weight is None else weight,
+                )
                 for scope in scopes
                 for query, vector in zip(queries, vectors, strict=True)
             )

@@ -16,7 +16,7 @@ class HashEmbedder:
         self, dimensions: int = 64, *, model: str = "hashed-words", weight: float = 0.3
     ) -> None:
         self.model = model
-        self.weight = weight
+        self._weight = weight
         self.passages = 0
         self._dimensions = dimensions
         self._failures: deque[str] = deque()
@@ -24,6 +24,9 @@ class HashEmbedder:
     def fails(self, *sentences: str) -> None:
         """The next calls raise EmbeddingError, each with one of these sentences."""
         self._failures.extend(sentences)
+
+    def weight_for(self, query: str) -> float:  # noqa: ARG002 - every text is words to it
+        return self._weight
 
     async def embed_passages(self, texts: Sequence[str]) -> list[Windows]:
         self._fail_if_scripted()
