@@ -19,7 +19,7 @@ from tests.api.wire import (
     refusal,
     send_file,
 )
-from tests.support.server import Running, running_server
+from tests.support.server import running_server
 from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
 
 DAY = 86_400
@@ -249,17 +249,6 @@ async def test_deleting_a_file_takes_it_from_code_interpreters(raw: httpx2.Async
     for path in (f"/assistants/{assistant['id']}", f"/threads/{thread['id']}"):
         assert (await get(raw, path))["tool_resources"] == left
     assert await get(raw, f"/assistants/{untouched['id']}") == untouched
-
-
-async def test_a_file_is_deleted_from_its_own_project_only(
-    still: Running, raw: httpx2.AsyncClient
-) -> None:
-    gone = (await make_file(raw))["id"]
-    named = {"code_interpreter": {"file_ids": [gone]}}
-    async with still.http(await still.new_key("other")) as other:
-        assistant = await make_assistant(other, tool_resources=named)
-        await raw.delete(f"/files/{gone}")
-        assert await get(other, f"/assistants/{assistant['id']}") == assistant
 
 
 async def test_deleting_a_file_takes_it_from_vector_stores(raw: httpx2.AsyncClient) -> None:
