@@ -48,3 +48,12 @@ def test_a_parser_may_read_and_have_threads() -> None:
     code = ATTEMPT.format(attempt=attempt)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "on\n")
+
+
+def test_the_process_that_asks_loads_no_library_that_reads_documents() -> None:
+    readers = ["pypdfium2", "pypdf", "lxml", "openpyxl", "charset_normalizer", "puremagic"]
+    code = (
+        f"import sys, threadloom.retrieval.parsing.parsers; print(sys.modules.keys() & {readers})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

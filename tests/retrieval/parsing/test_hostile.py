@@ -26,7 +26,7 @@ async def parsers() -> AsyncGenerator[Parsers]:
     """For the whole corpus: what one file breaks would be felt by the next."""
     before = children()
     settings = FileSearch(
-        tables=True, parsers=1, parser_timeout=40, parser_memory=MEMORY, max_tokens=1_000_000
+        tables=True, parsers=1, parser_timeout=40, parser_memory=MEMORY, max_tokens=3_000_000
     )
     pool = Parsers(settings)
     yield pool
