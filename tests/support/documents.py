@@ -1,5 +1,6 @@
 """Documents as people upload them: a handbook as a PDF with tables, headings and two columns, and its Office relatives."""
 
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,24 @@ def report_docx(path: Path) -> None:
     document.add_heading("Losses", 2)
     document.add_paragraph("Hail took the cherries.", style="List Bullet")
     document.save(str(path))
+
+
+def add_footnote(path: Path, text: str) -> None:
+    """To a Word document, as a part of its own; no library of ours writes them."""
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    namespace = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    relations = parts["word/_rels/document.xml.rels"].decode()
+    note = f'<Relationship Id="note" Type="{office}/footnotes" Target="footnotes.xml"/>'
+    parts["word/_rels/document.xml.rels"] = relations.replace("</R", f"{note}</R").encode()
+    parts["word/footnotes.xml"] = (
+        f'<w:footnotes xmlns:w="{namespace}"><w:footnote><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:footnote>'
+        "</w:footnotes>"
+    ).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
 
 
 def talk_pptx(path: Path, slides: Iterable[tuple[str, str, str]]) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from tests.retrieval.parsing.reading import Reader, text_of
-from tests.support.documents import FACTS, handbook_pdf, prices_xlsx, report_docx, talk_pptx
+from tests.support.documents import (
+    FACTS,
+    add_footnote,
+    handbook_pdf,
+    prices_xlsx,
+    report_docx,
+    talk_pptx,
+)
+from tests.support.hostile import word
 from threadloom.config import FileSearch
 from threadloom.retrieval.parsing import UnreadableFile
 from threadloom.retrieval.parsing.formats import supported
@@ -47,6 +55,33 @@ async def test_a_word_document_keeps_its_order(reader: Reader, tmp_path: Path) -
         "Yearly report\n\nThe year was mild.\n\nHarvest\n\nApples were plenty.\n\n"
         "Fruit | Tons\nApples | 41\nPears | 7\n\nLosses\n\nHail took the cherries."
     )
+
+
+async def test_a_word_document_gives_all_that_is_shown_and_nothing_twice(
+    reader: Reader, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.docx"
+    box = "<w:p><w:r><w:t>in a box</w:t></w:r></w:p>"
+    word(
+        "<w:p><w:r><w:t>one</w:t><w:tab/><w:t>two</w:t><w:br/><w:t>three</w:t></w:r></w:p>"
+        "<w:sdt><w:sdtContent><w:p><w:r><w:t>in a field</w:t></w:r></w:p></w:sdtContent></w:sdt>"
+        f"<w:p><w:r><c:AlternateContent xmlns:c='c'><c:Choice>{box}</c:Choice><c:Fallback>{box}</c:Fallback>"
+        "</c:AlternateContent><w:t>around the box</w:t></w:r></w:p>"
+        "<w:p><w:del><w:r><w:delText>gone</w:delText></w:r></w:del><w:ins><w:r><w:t>come</w:t></w:r></w:ins></w:p>"
+        "<w:p><w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom><w:moveTo><w:r><w:t>moved</w:t></w:r></w:moveTo></w:p>"
+        "<w:tbl><w:tr><w:tc><w:p><w:r><w:t>cell</w:t></w:r></w:p><w:tbl><w:tr><w:tc><w:p><w:r><w:t>inner</w:t></w:r></w:p>"
+        "</w:tc></w:tr></w:tbl></w:tc><w:tc><w:p/></w:tc><w:tc><w:p><w:r><w:t>last</w:t></w:r></w:p></w:tc></w:tr></w:tbl>"
+    )(path)
+    assert text_of(await reader.chunks(path)) == (
+        "one\ttwo\nthree\n\nin a field\n\nin a box\n\naround the box\n\ncome\n\nmoved\n\ncell inner |  | last"
+    )
+
+
+async def test_footnotes_follow_the_document(reader: Reader, tmp_path: Path) -> None:
+    path = tmp_path / "report.docx"
+    report_docx(path)
+    add_footnote(path, "Counted by hand.")
+    assert (await reader.chunks(path))[-1].text.endswith("cherries.\n\nCounted by hand.")
 
 
 async def test_a_presentation_has_a_page_for_each_slide(reader: Reader, tmp_path: Path) -> None:
