@@ -57,15 +57,6 @@ def insert_row(session: Session, row: Row) -> None:
     connection.exec_driver_sql(insertion.sql, insertion.parameters(row))
 
 
-def insert_rows(session: Session, rows: Sequence[Row]) -> None:
-    """Insert rows of one kind, in their order."""
-    if not rows:
-        return
-    connection = session.connection()
-    insertion = insertion_of(type(rows[0]), connection.dialect)
-    connection.exec_driver_sql(insertion.sql, [insertion.parameters(row) for row in rows])
-
-
 def insert_missing(session: Session, kind: type[Row], rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows, as plain values in the order of their columns, unless they are there already."""
     connection = session.connection()

@@ -9,7 +9,7 @@ from threadloom.retrieval.stores import discard_chunks, give_up, is_expired
 
 STORES = 20
 FILES = 100
-CHUNKS = 1_000
+CHUNKS = 500
 """Removed in one transaction: measured at 20 ms and more on SQLite, whose other writers wait meanwhile."""
 ROUNDS = 1_000
 
