@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from threadloom.blobs import Blobs
 from threadloom.db.rows import UploadPartRow, UploadRow
@@ -63,8 +63,9 @@ def add_part(
     tx: ProjectTx, upload_id: str, *, key: str, size: int, max_bytes: int
 ) -> UploadPartRow:
     """A part whose bytes are this blob."""
-    upload = get_pending(tx, upload_id, lock=True)
-    if size + sum(part.bytes for part in parts_of(tx, upload)) > SENT_AGAIN * max_bytes:
+    get_pending(tx, upload_id, lock=True)
+    stored = select(func.sum(UploadPartRow.bytes)).where(UploadPartRow.upload_id == upload_id)
+    if size + (tx.session.scalar(stored) or 0) > SENT_AGAIN * max_bytes:
         raise InvalidRequest(f"The parts of the upload '{upload_id}' are too large together.")
     part = UploadPartRow(
         id=tx.ids.new("part_"),
