@@ -2,6 +2,7 @@
 
 import httpx2
 import pytest
+from sqlalchemy import insert
 
 from tests.api.stores import (
     NO_FILES,
@@ -25,8 +26,13 @@ from tests.api.wire import (
     post,
     refusal,
 )
-from tests.support.server import Running
-from threadloom.testing import FrozenClock
+from tests.support.server import Running, running_server
+from threadloom.api.keys import ensure_project
+from threadloom.db.rows import VectorStoreFileRow
+from threadloom.db.tx import Tx
+from threadloom.retrieval.stores import MAX_FILES, row_id
+from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels
+from threadloom.types.vector_stores import StaticChunking
 
 DAY = 86_400
 THREE_DAYS: Json = {"anchor": "last_active_at", "days": 3}
@@ -261,9 +267,54 @@ async def test_only_what_a_search_could_find_raises_the_generation(
     assert await generation(still, store) == 2
 
 
-async def test_no_header_is_needed_but_clients_of_version_1_are_refused(
-    raw: httpx2.AsyncClient,
-) -> None:
+async def test_clients_of_version_1_are_refused(raw: httpx2.AsyncClient) -> None:
     refused = await raw.get("/vector_stores", headers={"OpenAI-Beta": "assistants=v1"})
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "invalid_beta"
+
+
+async def test_no_header_is_needed_where_others_need_it(
+    database_url: str, model: ScriptedModel
+) -> None:
+    strict = {"compat": {"strict_beta_header": True}}
+    async with (
+        running_server(
+            database_url, ScriptedModels(model), settings=strict, with_worker=False
+        ) as server,
+        server.http() as http,
+    ):
+        assert (await http.get("/assistants")).status_code == 400
+        assert (await http.get("/vector_stores")).status_code == 200
+
+
+async def test_a_store_holds_ten_thousand_files_at_most(
+    still: Running, raw: httpx2.AsyncClient
+) -> None:
+    *most, last = await make_files(raw, 3)
+    store = (await make_store(raw))["id"]
+    await still.database.write(fill_up, store, MAX_FILES - 2)
+    path = f"/vector_stores/{store}/files"
+    for file in (*most, most[0]):
+        await post(raw, path, {"file_id": file})
+    told = answer(await raw.post(path, json={"file_id": last}))
+    message = (
+        f"Vector store '{store}' has 10000 files and cannot take 1 more. The maximum is 10000."
+    )
+    assert told == refusal(400, message)
+
+
+def fill_up(tx: Tx, store: str, number: int) -> None:
+    """Put files into a store whose files nobody looks at."""
+    fields: Json = {
+        "vector_store_id": store,
+        "project_id": ensure_project(tx),
+        "created_at": NOW,
+        "status": "completed",
+        "usage_bytes": 0,
+        "attributes": {},
+        "chunking_strategy": StaticChunking(),
+    }
+    rows = [
+        fields | {"id": row_id(store, f"file-{n}"), "file_id": f"file-{n}"} for n in range(number)
+    ]
+    tx.session.connection().execute(insert(VectorStoreFileRow), rows)
