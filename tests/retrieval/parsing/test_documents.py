@@ -121,13 +121,13 @@ async def test_html_gives_what_a_browser_shows(reader: Reader, tmp_path: Path) -
     path.write_text(
         "<html><head><title>Bees</title><style>b{}</style><script>steal()</script></head><body>"
         "<h1>How   bees\ndance</h1><p>In <b>circles</b> &amp; eights.<br>Always.<!-- no --></p>"
-        "<ul><li>round</li><li>waggle</li></ul><table><tr><th>Kind</th><th>Far</th></tr>"
+        "<ul><li>round</li><li> <p>waggle</p></li><li></li></ul><table><tr><th>Kind</th><th>Far</th></tr>"
         "<tr><td>round</td><td>no</td></tr></table><pre>a\n  b</pre></body></html>"
     )
     [chunk] = await reader.chunks(path)
     assert chunk.heading == "Bees"
     assert chunk.text == (
-        "Bees\n\nHow bees dance\n\nIn circles & eights.\nAlways.\n\n- round\n- waggle\n\n"
+        "Bees\n\nHow bees dance\n\nIn circles & eights.\nAlways.\n\n- round\n\n- waggle\n\n"
         "Kind | Far\nround | no\n\na\n  b"
     )
 

@@ -51,6 +51,7 @@ CHARSET = re.compile(
     rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE
 )
 SAMPLE = 4096
+BULLET = "- "
 # Stands for a `<br>` until white space has been made equal; no HTML can hold it.
 BREAK = "\0"
 
@@ -94,12 +95,12 @@ class Page:
             self._text.append(BREAK)
         elif name in CELLS and self._text:
             self._text.append(" | ")
-        elif name in PARAGRAPHS or name in TITLES or name in LINES:
+        elif (name in PARAGRAPHS or name in TITLES or name in LINES) and not self._bullet_only():
             self._flush(name)
         if name == "pre":
             self._preformatted += 1
         elif name == "li":
-            self._text.append("- ")
+            self._text.append(BULLET)
 
     def end(self, name: str) -> None:
         if name in TITLES:
@@ -114,8 +115,12 @@ class Page:
         if text:
             self._text.append(text)
 
+    def _bullet_only(self) -> bool:
+        """A paragraph in a list's item stands beside the bullet."""
+        return "".join(self._text).strip() == BULLET.strip()
+
     def _flush(self, name: str) -> None:
-        text = "".join(self._text)
+        text = "" if self._bullet_only() else "".join(self._text)
         self._text = []
         if not self._preformatted:
             text = BREAK.join(" ".join(line.split()) for line in text.split(BREAK))
