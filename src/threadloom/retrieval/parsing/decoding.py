@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Iterable
 
 import puremagic
 from charset_normalizer import from_bytes
@@ -35,6 +36,9 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 VISIBLE = re.compile("[^\\s\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]")
 LINE_ENDS = re.compile("\r\n?|[\f\v\x85\u2028\u2029]")
 TRAILING = re.compile(r"[^\S\n]+(?=\n)")
+CONTROL = "".join(chr(c) for c in (*range(9), *range(14, 32), 127))
+GAPS = ("  ", " \t", "\t ", "\t\t")
+EMPTY_LINES_BEGIN = "\n\n\n\n"
 EMPTY_LINES = re.compile(r"\n{4,}")
 WIDE_GAPS = re.compile(r"[^\S\n]{64,}")
 
@@ -118,13 +122,25 @@ def resemblance(data: bytes) -> str:
 
 def tidy(text: str) -> str:
     """The same text with plain line ends, without invisible control characters and without endless gaps."""
-    text = LINE_ENDS.sub("\n", text)
-    text = UNWANTED.sub("", text)
-    if SURROGATES.search(text):
+    # Looking for what is seldom there costs a tenth of replacing it.
+    beyond_ascii = not text.isascii()
+    if beyond_ascii or holds(text, "\r\f\v"):
+        text = LINE_ENDS.sub("\n", text)
+    if beyond_ascii or holds(text, CONTROL):
+        text = UNWANTED.sub("", text)
+    if beyond_ascii and SURROGATES.search(text):
         text = SURROGATES.sub("\ufffd", text)
-    text = WIDE_GAPS.sub(" ", text)
-    text = TRAILING.sub("", text)
-    return EMPTY_LINES.sub("\n\n\n", text)
+    if beyond_ascii or holds(text, GAPS):
+        text = WIDE_GAPS.sub(" ", text)
+    if beyond_ascii or holds(text, (" \n", "\t\n")):
+        text = TRAILING.sub("", text)
+    if EMPTY_LINES_BEGIN in text:
+        text = EMPTY_LINES.sub("\n\n\n", text)
+    return text
+
+
+def holds(text: str, marks: Iterable[str]) -> bool:
+    return any(mark in text for mark in marks)
 
 
 def is_blank(text: str) -> bool:
