@@ -208,6 +208,27 @@ async def test_closing_ends_all_processes(note: Path) -> None:
     assert children() == before
 
 
+async def test_closing_does_not_fail_the_document_that_is_read(book: Path) -> None:
+    parsers = Parsers(FileSearch())
+    groups = parsers.parse(book, book.name, DEFAULT)
+    await anext(groups)
+    await parsers.close()
+    with pytest.raises(asyncio.CancelledError):
+        await rest(groups)
+
+
+async def test_a_signal_to_all_processes_does_not_fail_the_document(
+    reader: Reader, book: Path
+) -> None:
+    before = children()
+    groups = reader.parsers.parse(book, book.name, DEFAULT)
+    await anext(groups)
+    [pid] = children() - before
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, ending)
+    await rest(groups)
+
+
 @pytest.mark.parametrize("busy", [False, True])
 async def test_no_process_outlives_an_owner_that_was_killed(
     busy: bool, note: Path, book: Path

@@ -32,6 +32,7 @@ class Parsers:
         self._free = asyncio.Semaphore(settings.parsers)
         self._idle: list[Child] = []
         self._all: set[Child] = set()
+        self._closed = False
 
     async def parse(
         self, path: Path, filename: str, chunking: StaticChunking
@@ -52,13 +53,16 @@ class Parsers:
                 finished = True
                 raise
             except Fault as fault:
+                if self._closed:
+                    raise asyncio.CancelledError from None  # not the document's fault
                 log.info("parser ended", reason=fault.reason)
                 raise UnreadableFile("invalid_file", str(fault)) from None
             finally:
                 await self._give_back(child, whole=finished)
 
     async def close(self) -> None:
-        """Ends all processes, also those that are at work."""
+        """Ends all processes; whoever waits for one that is at work is cancelled."""
+        self._closed = True
         for child in [*self._all]:
             await self._end(child)
 

@@ -6,6 +6,7 @@ also when that was killed.
 
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ WORN_AFTER = 2_000
 
 
 def main() -> None:
+    # Who stops the server may signal all its processes; a document must not fail of that.
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)
     requests, replies = take_streams()
     threading.stack_size(STACK)
     memory = int(sys.argv[1])
