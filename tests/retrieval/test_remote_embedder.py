@@ -12,7 +12,8 @@ from threadloom.errors import StartError
 from threadloom.retrieval.embedded_embedder import EmbeddedEmbedder
 from threadloom.retrieval.embedder import EmbeddingError
 from threadloom.retrieval.embedders import open_embedder
-from threadloom.retrieval.remote_embedder import Backoff, RemoteEmbedder
+from threadloom.retrieval.remote import Backoff
+from threadloom.retrieval.remote_embedder import RemoteEmbedder
 from threadloom.testing import HashEmbedder
 from threadloom.testing.upstream import Answer, Upstream, json_answer
 
