@@ -89,7 +89,7 @@ async def test_metadata_of_an_active_run_can_be_changed(api: Api, model: Scripte
 
 
 async def test_a_queued_run_is_cancelled(api: Api, model: ScriptedModel, server: Running) -> None:
-    server.worker.drain()
+    server.background.drain()
     talk = await api.talk()
     run = await talk.run()
     cancelled = await talk.cancel(run)
@@ -200,7 +200,7 @@ async def test_outputs_come_too_late_for_an_expired_run(
     api: Api, model: ScriptedModel, clock: FrozenClock, server: Running
 ) -> None:
     talk, run = await waiting(api, model)
-    server.worker.drain()
+    server.background.drain()
     clock.advance(600)
     path = f"{talk.run_path(run)}/submit_tool_outputs"
     assert await api.refused(path, answers(run, "sunny")) == (

@@ -78,7 +78,7 @@ def api(http: httpx2.AsyncClient) -> Api:
 async def recovered(talk: Talk, run: str, server: Running, clock: FrozenClock) -> str:
     """The events of the run after another worker took it up and ended it."""
     clock.advance(LEASE + 1)
-    async with started(server.worker):
+    async with started(server.background):
         await talk.rested(run)
         return await talk.events(run)
 

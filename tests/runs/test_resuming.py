@@ -159,6 +159,6 @@ async def test_shutdown_ends_streams_with_an_error_and_hands_runs_back(
 
 async def ends_with_an_error_at_shutdown(server: Running, stream: Stream) -> bool:
     server.context.feed.close()
-    server.worker.drain()
+    server.background.drain()
     last = parsed_all(await stream.rest())[-1]
     return last.name == "error" and "shutting down" in last.json["error"]["message"]

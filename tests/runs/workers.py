@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from threadloom.api.assistants import create
 from threadloom.api.keys import ensure_project
+from threadloom.background import Background
 from threadloom.clock import Clock
 from threadloom.config import Runs
 from threadloom.db.database import Database
@@ -76,7 +77,7 @@ async def doomed(
 
 
 @asynccontextmanager
-async def started(worker: Worker) -> AsyncGenerator[None]:
+async def started(worker: Worker | Background) -> AsyncGenerator[None]:
     """A worker that is drained when the block ends."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
@@ -107,10 +108,13 @@ async def opened(
 async def queue_runs(database: Database, count: int = 1) -> list[str]:
     """Ids of new runs, each on a thread of its own, in the order they are due."""
     project = database.project(await database.write(ensure_project))
-    assistant = await project.write(create, AssistantCreate(model="gpt-4o", instructions="Talk."))
+    assistant = await project.write(
+        create, AssistantCreate(model="gpt-4o", instructions="Talk."), tables=False
+    )
     body = ThreadAndRunCreate(assistant_id=assistant.id)
     runs = [
-        await project.write(create_thread_and_run, body, expires_after=600) for _ in range(count)
+        await project.write(create_thread_and_run, body, expires_after=600, tables=False)
+        for _ in range(count)
     ]
     return [run.id for run in runs]
 
