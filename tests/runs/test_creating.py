@@ -15,7 +15,7 @@ from threadloom.llm.chat import (
     ToolMessage,
     UserMessage,
 )
-from threadloom.testing import EchoTool, ScriptedModel, ScriptedModels
+from threadloom.testing import ScriptedModel, ScriptedModels
 
 SCHEMA: Json = {
     "type": "json_schema",
@@ -193,17 +193,14 @@ async def test_calls_of_earlier_runs_are_not_repeated_to_the_model(
 
 
 async def test_only_tools_that_this_server_has_are_offered(
-    database_url: str, models: ScriptedModels, model: ScriptedModel, tool: EchoTool
+    database_url: str, models: ScriptedModels, model: ScriptedModel
 ) -> None:
     model.says("Hello")
-    async with (
-        running_server(database_url, models, built_in={tool.name: tool}) as running,
-        running.http() as http,
-    ):
+    async with running_server(database_url, models) as running, running.http() as http:
         talk = await Api(http).talk(tools=[FUNCTION, {"type": "file_search"}, CODE])
         await talk.ask()
     offered = [function.name for function in model.requests[0].tools]
-    assert offered == ["weather", "code_interpreter"]
+    assert offered == ["weather", "file_search"]
 
 
 async def test_a_function_is_offered_as_it_was_described(api: Api, model: ScriptedModel) -> None:

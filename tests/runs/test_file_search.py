@@ -369,6 +369,24 @@ async def test_a_small_model_gets_a_quarter(
     assert 3_990 <= heard(model).count("word") <= 4_000
 
 
+async def test_a_models_context_bounds_what_it_hears(
+    api: Api, model: ScriptedModel, models: ScriptedModels, search: ScriptedSearch
+) -> None:
+    models.context_window = 4_000
+    model.calls(QUESTION, QUESTION)
+    model.says("Two years.")
+    search.finds(*[passage("word " * 500)] * 20)
+    search.finds(passage("word " * 3_000))
+    talk = await with_store(api)
+    await talk.ask()
+    first, second = model.requests[-1].messages[-2:]
+    assert isinstance(first, ToolMessage)
+    assert isinstance(second, ToolMessage)
+    # 3,000 of 4,000 are left for the prompt, and both searches share them.
+    assert 600 <= first.text.count("word") <= 750
+    assert 1_400 <= second.text.count("word") <= 1_500
+
+
 @hypothesis_settings(deadline=None)  # the first count reads a vocabulary
 @given(st.lists(st.text(min_size=1, max_size=60), max_size=5), st.integers(1, 60))
 def test_passages_are_cut_to_the_budget(texts: list[str], budget: int) -> None:

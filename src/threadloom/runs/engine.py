@@ -113,8 +113,8 @@ class Execution:
         """A worker that was lost may have left calls of a finished turn."""
         if not self._turn:
             return False
-        calls = await self._engine.database.read(journal.unanswered, self._run.id)
-        return calls is not None and await self._answer(calls)
+        left_open = await self._engine.database.read(journal.unanswered, self._run.id)
+        return left_open is not None and await self._answer(*left_open)
 
     async def _take_turn(self) -> bool:
         """Ask the model once and act on its answer; True when the run rests."""
@@ -185,14 +185,14 @@ class Execution:
             return True
         shown = [(call, shown_call(self._run, call, self._engine.built_in)) for call in turn.calls]
         await self._commit(journal.record_calls, shown, usage)
-        return await self._answer(turn.calls)
+        return await self._answer(turn.calls, usage)
 
-    async def _answer(self, calls: list[ToolCall]) -> bool:
+    async def _answer(self, calls: list[ToolCall], usage: RunUsage) -> bool:
         """Run the built-in calls one after the other; the client gets the rest. True when it has to answer."""
         functions: list[ToolCall] = []
         for call in calls:
             if tool := named(call.name, self._engine.built_in):
-                result = await tool.run(self._run, call)
+                result = await tool.run(self._run, call, self._room(usage) // len(calls))
                 await self._commit(journal.record_result, result)
             else:
                 functions.append(call)
@@ -201,6 +201,11 @@ class Execution:
         else:
             await self._commit(journal.complete_tools)
         return bool(functions)
+
+    def _room(self, usage: RunUsage) -> int:
+        """Tokens that the results of a turn's calls may have, if all is to fit into the next prompt."""
+        window = self._engine.models.resolve(self._run.model).context_window
+        return max(prompt_budget(self._run, window) - usage.total_tokens, 0)
 
 
 def spent_budget(run: RunRow) -> Budget | None:

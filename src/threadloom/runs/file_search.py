@@ -30,6 +30,10 @@ NAME = "file_search"
 MOST_QUERIES = 5
 LONGEST_QUERY = 4_000
 MOST_RESULTS = 20
+MARKER_TOKENS = 40
+"""What a passage's marker, page and heading cost beside its text."""
+LEAST_TOKENS = 256
+"""Passages have this many tokens even where nothing seems to fit: providers count what is too much in their own way."""
 SMALL_MODELS = "gpt-3.5"
 """Models of a small context: they get a quarter."""
 
@@ -112,14 +116,15 @@ class FileSearch:
         except TimeoutError:
             pass  # what is there can be searched
 
-    async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
+    async def run(self, run: RunRow, call: ToolCall, room: int) -> ToolResult:
         queries = queries_of(call.arguments)
         stores, number = await self._database.write(begin, run, call.id)
         if not queries or not stores:
             heard = NOTHING_TO_SEARCH if queries else NO_QUERY
             return ToolResult(shown(run, call, []), heard)
         hits = await self._find(run, stores, queries)
-        budget = result_tokens(run.model, self._settings.result_tokens)
+        most = result_tokens(run.model, self._settings.result_tokens)
+        budget = max(min(most, room - MARKER_TOKENS * len(hits)), LEAST_TOKENS)
         kept = await asyncio.to_thread(within, budget, run.model, hits)
         results = [result_of(hit, text) for hit, text in kept]
         return ToolResult(shown(run, call, results), heard_of(number, kept))

@@ -258,16 +258,17 @@ def record_calls(
     )
 
 
-def unanswered(tx: Tx, run_id: str) -> list[ToolCall] | None:
-    """The open step's calls that nobody has answered yet; None when no step is open."""
+def unanswered(tx: Tx, run_id: str) -> tuple[list[ToolCall], RunUsage] | None:
+    """The open step's calls that nobody has answered yet, and what their turn used; None when no step is open."""
     step = tx.session.scalar(OPEN_STEP, {"of_run": run_id})
     if step is None:
         return None
-    return [
+    calls = [
         ToolCall(call.id, call.name, call.arguments)
         for call in step.calls
         if call.id not in step.heard
     ]
+    return calls, step.cost or NO_USAGE
 
 
 def record_result(tx: RunTx, result: ToolResult) -> None:

@@ -46,8 +46,8 @@ class BuiltInTool(Protocol):
         """The call as the step shows it before it ran."""
         ...
 
-    async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
-        """Do it. Cancelled when the run is. Raises ToolFailure."""
+    async def run(self, run: RunRow, call: ToolCall, room: int) -> ToolResult:
+        """Do it; the model can hear `room` tokens of it. Cancelled when the run is. Raises ToolFailure."""
         ...
 
 

@@ -244,11 +244,11 @@ def without_citations(part: Content) -> Content:
     """The markers of an earlier run name passages that the model no longer sees."""
     if not isinstance(part, TextContent):
         return part
+    cited = [one for one in part.text.annotations if one["type"] == "file_citation"]
     value, kept, end = part.text.value, list[str](), 0
-    for annotation in part.text.annotations:
-        if annotation["type"] == "file_citation":
-            kept.append(value[end : annotation["start_index"]])
-            end = annotation["end_index"]
+    for annotation in cited:
+        kept.append(value[end : annotation["start_index"]])
+        end = annotation["end_index"]
     return text_content("".join((*kept, value[end:])))
 
 

@@ -38,8 +38,8 @@ class EchoTool:
         del run
         return shown(call, [])
 
-    async def run(self, run: RunRow, call: ToolCall) -> ToolResult:
-        del run
+    async def run(self, run: RunRow, call: ToolCall, room: int) -> ToolResult:
+        del run, room
         self.calls.append(call)
         self.called.set()
         outcome = self._outcomes.popleft() if self._outcomes else call.arguments
