@@ -24,7 +24,7 @@ from threadloom.llm.chat import (
     ToolMessage,
 )
 from threadloom.llm.embedded import EmbeddedModel
-from threadloom.llm.quoting import NOTHING, answer, whole_question
+from threadloom.llm.quoting import NOTHING, Question, answer
 from threadloom.testing import SequentialIds
 from threadloom.types.citations import fence
 
@@ -129,7 +129,22 @@ async def test_a_question_that_leans_on_the_one_before_takes_it_along(
     earlier = "How long is the warranty of the lamp?"
     history = (said("Hello"), said(earlier), AssistantMessage("24 months"))
     assert await queries(*history, said(question)) == [whole]
-    assert whole_question(question, []) == question
+    assert Question.of(question, []).whole == question
+
+
+@pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("And how heavy is it?", "1.4 kilograms"),
+        ("What about batteries?", "not covered"),
+        ("And who designed it?", NOTHING),
+        ("Why?", "24 months"),
+    ],
+)
+async def test_what_answers_has_something_of_the_newest_question(question: str, fact: str) -> None:
+    history = (said("How long is the warranty of the Aurora lamp?"), AssistantMessage("24 months"))
+    asked = (said(question), AssistantMessage("", (CALL,)), ToolMessage("call_1", passages()))
+    assert fact in await text(MODEL, ChatRequest("gpt-4o", (*history, *asked), tools=(SEARCH,)))
 
 
 async def test_it_quotes_the_sentence_that_answers_with_its_marker() -> None:
@@ -197,17 +212,19 @@ async def test_a_json_object_holds_what_answers() -> None:
 def kept(questions: Mapping[str, str]) -> int:
     """How many answers have the fact that they should."""
     heard = passages()
-    found = ((" ".join(answer(one, [heard]).split()), fact) for one, fact in questions.items())
+    found = (
+        (" ".join(answer(Question(one), [heard]).split()), fact) for one, fact in questions.items()
+    )
     return sum(fact in text for text, fact in found)
 
 
 def refused(questions: list[str]) -> int:
     heard = passages()
-    return sum(answer(one, [heard]).startswith(NOTHING) for one in questions)
+    return sum(answer(Question(one), [heard]).startswith(NOTHING) for one in questions)
 
 
 def test_it_keeps_most_answers_and_refuses_most_questions_without_one() -> None:
-    assert (kept(ANSWERED), len(ANSWERED)) == (18, 20)
+    assert (kept(ANSWERED), len(ANSWERED)) == (19, 20)
     assert (refused(UNANSWERED), len(UNANSWERED)) == (19, 20)
 
 

@@ -31,7 +31,7 @@ from threadloom.llm.chat import (
     UserMessage,
 )
 from threadloom.llm.filling import fill
-from threadloom.llm.quoting import FILE_SEARCH, answer, arguments_for, seeks, whole_question
+from threadloom.llm.quoting import FILE_SEARCH, Question, answer, arguments_for, seeks
 from threadloom.llm.words import content_stems, sentences, topic_stems
 from threadloom.tokens import Tokens, encoding_for
 
@@ -179,8 +179,11 @@ def search_files(conversation: Conversation) -> Reply | None:
     forced = choice == "required" or choice == NamedTool(FILE_SEARCH)
     if not forced and (isinstance(choice, NamedTool) or not seeks_documents(conversation)):
         return None
-    arguments = arguments_for(conversation.text, conversation.earlier_texts)
-    return Reply(calls=((FILE_SEARCH, arguments),))
+    return Reply(calls=((FILE_SEARCH, arguments_for(question_of(conversation))),))
+
+
+def question_of(conversation: Conversation) -> Question:
+    return Question.of(conversation.text, conversation.earlier_texts)
 
 
 def seeks_documents(conversation: Conversation) -> bool:
@@ -193,8 +196,8 @@ def quote_passages(conversation: Conversation) -> Reply | None:
     heard = [text for name, text in conversation.outputs if name == FILE_SEARCH]
     if not heard:
         return None
-    question = whole_question(conversation.text, conversation.earlier_texts)
-    return Reply("\n".join([answer(question, heard), *quoted_outputs(conversation)]))
+    found = answer(question_of(conversation), heard)
+    return Reply("\n".join([found, *quoted_outputs(conversation)]))
 
 
 def call_functions(conversation: Conversation) -> Reply | None:
@@ -260,7 +263,7 @@ def write_json(conversation: Conversation) -> Reply | None:
 def said_by_tools(conversation: Conversation) -> list[str]:
     """What the functions returned; of a search, what answers the question."""
     return [
-        answer(conversation.text, [output]) if name == FILE_SEARCH else output
+        answer(question_of(conversation), [output]) if name == FILE_SEARCH else output
         for name, output in conversation.outputs
     ]
 

@@ -62,6 +62,24 @@ UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question; `context` is the user's message before it, if it leans on that."""
+
+    text: str
+    context: str = ""
+
+    @classmethod
+    def of(cls, text: str, earlier: Sequence[str]) -> "Question":
+        words = len(terms_of(text))
+        leans = words <= 1 or (words <= FEW_WORDS and LEANING.search(text) is not None)
+        return cls(text, earlier[-1] if earlier and leans else "")
+
+    @property
+    def whole(self) -> str:
+        return f"{self.context} {self.text}".strip()
+
+
+@dataclass(frozen=True)
 class Quote:
     """A sentence, the marker of its passage, and what it is worth as an answer: by itself, and where it stands."""
 
@@ -79,28 +97,21 @@ def seeks(text: str, earlier: Sequence[str]) -> bool:
     return asks and bool(earlier) and LEANING.search(text) is not None
 
 
-def arguments_for(question: str, earlier: Sequence[str]) -> str:
+def arguments_for(question: Question) -> str:
     """The arguments of a search for the question."""
-    return orjson.dumps({"queries": [whole_question(question, earlier)[:LONGEST_QUERY]]}).decode()
+    return orjson.dumps({"queries": [question.whole[:LONGEST_QUERY]]}).decode()
 
 
-def whole_question(question: str, earlier: Sequence[str]) -> str:
-    """The question, after the user's message before it when it leans on that."""
-    words = len(terms_of(question))
-    leans = words <= 1 or (words <= FEW_WORDS and LEANING.search(question) is not None)
-    return f"{earlier[-1]} {question}" if earlier and leans else question
-
-
-def answer(question: str, heard: Iterable[str]) -> str:
+def answer(question: Question, heard: Iterable[str]) -> str:
     """The best sentences of the passages with their markers, or that there are none."""
     passages = [passage for text in heard for passage in fenced(text)]
     quotes = best_quotes(question, passages)
     if not quotes:
-        return f"{NOTHING}“{question[:LONGEST_SENTENCE]}”"
+        return f"{NOTHING}“{question.text[:LONGEST_SENTENCE]}”"
     return " ".join(quote.text + quote.marker for quote in quotes)
 
 
-def best_quotes(question: str, passages: Sequence[Passage]) -> list[Quote]:
+def best_quotes(question: Question, passages: Sequence[Passage]) -> list[Quote]:
     """The best sentence and others nearly as good, if it is good enough; each text once."""
     found = [quote for quote in quotes_of(question, passages) if quote.worth >= ENOUGH]
     found.sort(key=lambda quote: (-quote.worth, -quote.own))
@@ -114,10 +125,11 @@ def best_quotes(question: str, passages: Sequence[Passage]) -> list[Quote]:
     ][:MOST_SENTENCES]
 
 
-def quotes_of(question: str, passages: Sequence[Passage]) -> Iterator[Quote]:
-    """Every sentence of the passages."""
+def quotes_of(question: Question, passages: Sequence[Passage]) -> Iterator[Quote]:
+    """Every sentence of the passages that has something of the question itself."""
     split = [(passage, prose(passage.text)) for passage in passages]
-    weights = weigh(terms_of(question), [text for _, texts in split for text in texts])
+    weights = weigh(question, [text for _, texts in split for text in texts])
+    asked = terms_of(question.text) or weights.keys()
     total = sum(weights.values())
     for passage, texts in split:
         heading = terms_of(passage.heading)
@@ -128,7 +140,7 @@ def quotes_of(question: str, passages: Sequence[Passage]) -> Iterator[Quote]:
             said = sum(weights[term] for term in own & weights.keys())
             above = sum(weights[term] for term in (heading - own) & weights.keys())
             near = sum(weights[term] for term in (before - own - heading) & weights.keys())
-            if said and fits(question, text):
+            if (own | heading) & asked and said and fits(question.text, text):
                 worth = (said + above + NEARBY * near) / total
                 yield Quote(text[:LONGEST_SENTENCE], passage.marker, said / total, worth)
             before = own
@@ -141,10 +153,12 @@ def fits(question: str, text: str) -> bool:
     return not WANTS_NUMBER.search(question) or HAS_NUMBER.search(text) is not None
 
 
-def weigh(asked: set[str], sentences: Sequence[str]) -> dict[str, float]:
-    """How telling each word of the question is: what few sentences have tells much."""
-    having = Counter(term for text in sentences for term in terms_of(text) & asked)
-    return {term: log(1 + len(sentences) / (1 + having[term])) for term in asked}
+def weigh(question: Question, sentences: Sequence[str]) -> dict[str, float]:
+    """How telling each word of the question is: what few sentences have tells much, its context half as much."""
+    asked, context = terms_of(question.text), terms_of(question.context)
+    having = Counter(term for text in sentences for term in terms_of(text) & (asked | context))
+    rarity = {term: log(1 + len(sentences) / (1 + having[term])) for term in asked | context}
+    return {term: rare if term in asked else NEARBY * rare for term, rare in rarity.items()}
 
 
 def terms_of(text: str) -> set[str]:

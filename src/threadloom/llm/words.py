@@ -25,6 +25,8 @@ SYNONYMS = (
     ("probability", "likelihood", "chance"),
     ("mail", "email"),
     ("price", "cost"),
+    ("weight", "weigh", "heavy"),
+    ("height", "high", "tall"),
     ("add", "sum", "plus"),
 )
 
