@@ -80,6 +80,7 @@ class Queue(Generic[LeasedRow]):
         self._lease = lease
         self._held: dict[str, Held] = {}
         self._bell = Bell()
+        self._more = False
         self._draining = False
 
     @property
@@ -116,20 +117,23 @@ class Queue(Generic[LeasedRow]):
                 claims = ()
             for one in claims:
                 self._start(tasks, one)
-            # What did not fit into the free places is claimed when one of them is free again.
+            # What did not fit into the free places is claimed when a place is free again.
             woken = await self._bell.wait()
 
     async def _claim(self, *, woken: bool) -> Sequence[Claim]:
         """Take due rows into the free places. Without a wake-up, a cheap look comes first."""
         free = self._concurrency - len(self._held)
         if free <= 0:
+            self._more = True
             return ()
         if not woken:
             due = await self._database.read(next_due, self._kind)
             if due is None or due > self._database.clock.now():
                 return ()
             self._database.signal.missed += 1
-        return await self._database.write(claim, self._kind, lease=self._lease, limit=free)
+        claims = await self._database.write(claim, self._kind, lease=self._lease, limit=free)
+        self._more = len(claims) == free
+        return claims
 
     def _start(self, tasks: asyncio.TaskGroup, one: Claim) -> None:
         self.abort(one.id, AbortReason.LEASE_LOST)  # our own lease ran out before we renewed it
@@ -158,11 +162,10 @@ class Queue(Generic[LeasedRow]):
             log.info("left", id=row_id, outcome=outcome, seconds=seconds)
 
     def _drop(self, held: Held) -> None:
-        """Free the place; when there was no other, something may wait for it."""
-        full = len(self._held) >= self._concurrency
+        """Free the place; something may wait for it when all places were filled last."""
         if self._held.get(held.claim.id) is held:
             del self._held[held.claim.id]
-        if full:
+        if self._more:
             self._bell.ring()
 
     async def _keep_leases(self) -> None:
