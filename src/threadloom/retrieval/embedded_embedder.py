@@ -7,6 +7,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Self
 
 import orjson
@@ -52,7 +53,7 @@ class EmbeddedEmbedder:
     async def embed_passages(self, texts: Sequence[str]) -> list[Windows]:
         windows: list[Windows] = []
         for portion in portions(texts):
-            windows += read_answer(await self._process.ask(orjson.dumps(portion)), len(portion))
+            windows += await self._process.ask(portion)
         return windows
 
     async def embed_query(self, text: str) -> Vector:
@@ -83,6 +84,18 @@ def portions(texts: Sequence[str]) -> Iterator[list[str]]:
         yield portion
 
 
+@dataclass(eq=False)
+class Asked:
+    """Texts of one caller, and their windows once they are there."""
+
+    texts: Sequence[str]
+    windows: list[Windows] | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(len(text) + 1 for text in self.texts)
+
+
 class PassageProcess:
     """The child, which is started when it is needed, replaced when it dies and ended when nobody asks any more."""
 
@@ -90,22 +103,56 @@ class PassageProcess:
         self._command = command
         self._idle = idle
         self._turn = asyncio.Lock()
+        self._waiting: list[Asked] = []
         self._child: Child | None = None
         self._leaving: asyncio.TimerHandle | None = None
 
-    async def ask(self, request: bytes) -> bytes:
-        """Its answer, after those to whoever asked before. Raises EmbeddingError."""
-        async with self._turn:
-            for _ in range(TRIES):
-                child = await self._awake()
-                try:
-                    async with asyncio.timeout(PATIENCE):
-                        return await child.exchange(request)
-                except (OSError, asyncio.IncompleteReadError):
-                    log.warning("embedding process lost", code=child.process.returncode)
-                    await self.stop()
-                finally:
-                    self._sleep_later()
+    async def ask(self, texts: Sequence[str]) -> list[Windows]:
+        """The windows of the texts, after those of whoever asked before. Raises EmbeddingError.
+
+        Small requests that wait are sent together: one text alone would leave all processors but one without work.
+        """
+        asked = Asked(texts)
+        self._waiting.append(asked)
+        try:
+            async with self._turn:
+                if asked.windows is None:
+                    await self._answer(self._together_with(asked))
+        finally:
+            if asked in self._waiting:
+                self._waiting.remove(asked)
+        assert asked.windows is not None
+        return asked.windows
+
+    def _together_with(self, first: Asked) -> list[Asked]:
+        """What is answered next: this caller, and as many others as fit."""
+        group, size = [first], first.size
+        for other in self._waiting:
+            if other is not first and size + other.size <= PORTION:
+                group.append(other)
+                size += other.size
+        return group
+
+    async def _answer(self, group: Sequence[Asked]) -> None:
+        """Those that get no answer here still wait, and ask themselves."""
+        texts = [text for asked in group for text in asked.texts]
+        windows = iter(read_answer(await self._exchange(orjson.dumps(texts)), len(texts)))
+        for asked in group:
+            asked.windows = [*islice(windows, len(asked.texts))]
+            if asked in self._waiting:  # it may have left meanwhile
+                self._waiting.remove(asked)
+
+    async def _exchange(self, request: bytes) -> bytes:
+        for _ in range(TRIES):
+            child = await self._awake()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await child.exchange(request)
+            except (OSError, asyncio.IncompleteReadError):
+                log.warning("embedding process lost", code=child.process.returncode)
+                await self.stop()
+            finally:
+                self._sleep_later()
         raise EmbeddingError("The embedding process ended unexpectedly; try again later.")
 
     async def stop(self) -> None:
