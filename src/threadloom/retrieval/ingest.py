@@ -5,8 +5,6 @@ goes on from there; a file is searchable only once its last chunk and its comple
 """
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 
 from threadloom.blobs import Blobs
 from threadloom.config import FileSearch
@@ -37,6 +35,19 @@ MAX_TRIES = 5
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
 DAY = 86_400.0
+FILE = select(FileRow.filename, FileRow.blobs).where(FileRow.id == bindparam("file_id"))
+CHUNKS = ChunkRow.store_file_seq == bindparam("seq")
+LAST_CHUNK = (
+    select(ChunkRow.position, ChunkRow.text)
+    .where(CHUNKS)
+    .order_by(ChunkRow.position.desc())
+    .limit(1)
+)
+BYTES = select(
+    func.sum(
+        func.length(ChunkRow.text) + func.length(ChunkRow.vectors) + func.length(ChunkRow.terms)
+    )
+).where(CHUNKS)
 log = structlog.get_logger()
 
 
@@ -145,14 +156,16 @@ class Ingestion:
     async def _take_in(self, job: Job) -> None:
         """Parse, embed and store; what is embedded last is stored together with the file's completion."""
         held_back: Embedded | None = None
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            document = Path(folder) / "document"
+        document = self._folder / f"{job.seq}-{job.claim.epoch}"
+        try:
             await self._blobs.download(job.blobs, document)
             async with aclosing(self._parser.parse(document, job.filename, job.chunking)) as parsed:
                 async for embedded in self._embedded(job, parsed):
                     if held_back is not None:
                         await self._database.write(store, job, held_back)
                     held_back = embedded
+        finally:
+            await asyncio.to_thread(document.unlink, missing_ok=True)
         await self._database.write(complete, job, held_back)
 
     async def _embedded(self, job: Job, parsed: AsyncIterator[Parsed]) -> AsyncIterator[Embedded]:
@@ -175,7 +188,7 @@ def make_clean(folder: Path, before: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.iterdir():
         if left.stat().st_mtime < before:
-            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
 
 
 def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
@@ -186,7 +199,7 @@ def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
 def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
     """What there is to do for a claimed file; None when it was tried too often or is gone. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
-    file = tx.session.scalar(select(FileRow).where(FileRow.id == row.file_id))
+    file = tx.session.execute(FILE, {"file_id": row.file_id}).one_or_none()
     if file is None:
         close(tx, row, "invalid_file", "The file was deleted before it was processed.")
         return None
@@ -195,15 +208,10 @@ def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
         return None
     row.attempts += 1
     if row.embedding_model != model:
-        forget_chunks(tx, row)
+        if row.progress:
+            forget_chunks(tx, row)
         row.embedding_model = model
-    stored = (
-        select(ChunkRow.position, ChunkRow.text)
-        .where(ChunkRow.store_file_seq == row.seq)
-        .order_by(ChunkRow.position.desc())
-        .limit(1)
-    )
-    last = tx.session.execute(stored).one_or_none()
+    last = tx.session.execute(LAST_CHUNK, {"seq": row.seq}).one_or_none() if row.progress else None
     return Job(
         claim=claim,
         store_id=row.vector_store_id,
@@ -244,9 +252,7 @@ def complete(tx: Tx, job: Job, last: Embedded | None) -> None:
 
 def usage_of(tx: Tx, row: VectorStoreFileRow) -> int:
     """Bytes that the file's chunks take."""
-    size = func.length(ChunkRow.text) + func.length(ChunkRow.vectors) + func.length(ChunkRow.terms)
-    of_file = select(func.sum(size)).where(ChunkRow.store_file_seq == row.seq)
-    return tx.session.scalar(of_file) or 0
+    return tx.session.scalar(BYTES, {"seq": row.seq}) or 0
 
 
 def fail(tx: Tx, claim: Claim, code: FileErrorCode, message: str) -> None:
@@ -280,6 +286,7 @@ def start_over(tx: Tx, claim: Claim) -> None:
 
 def forget_chunks(tx: Tx, row: VectorStoreFileRow) -> None:
     tx.session.execute(delete(ChunkRow).where(ChunkRow.store_file_seq == row.seq))
+    row.progress = 0.0
 
 
 def hand_back(tx: Tx, claim: Claim) -> None:
