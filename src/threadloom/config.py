@@ -189,6 +189,26 @@ class Embeddings(Section):
     )
 
 
+class RerankerSettings(Section):
+    """What reads the passages that a search found against its question once more; off by default."""
+
+    base_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Address of a server that speaks Jina's and Cohere's `/rerank`, without that; unset means none.",
+    )
+    api_key: SecretStr | None = Field(default=None, description="Its key.")
+    model: str | None = Field(
+        default=None, description="Its model; unset means the server's only one."
+    )
+    candidates: int = Field(
+        default=50, ge=1, le=200, description="Passages that are sent to it for each query."
+    )
+    timeout: Duration = Field(
+        default=10.0, description="How long a search waits for it; then it goes on without."
+    )
+
+
 class FileSearch(Section):
     """Vector stores and their search."""
 
@@ -308,6 +328,7 @@ class Settings(BaseSettings):
     )
     models: ModelCalls = ModelCalls()
     embeddings: Embeddings = Embeddings()
+    reranker: RerankerSettings = RerankerSettings()
     file_search: FileSearch = FileSearch()
     code_interpreter: CodeInterpreter = CodeInterpreter()
     runs: Runs = Runs()

@@ -1,4 +1,4 @@
-"""A scripted Chat Completions and embeddings server on loopback, for black-box tests and benchmarks.
+"""A scripted Chat Completions, embeddings and reranking server on loopback, for black-box tests and benchmarks.
 
     python -m threadloom.testing.upstream --port 0 --tokens 20 --rate 0
 
@@ -14,23 +14,22 @@ What it answers is chosen by directives in the last message of a request (a user
     [[garbage]]  [[no-done]]  [[no-usage]]  [[no-finish]]  [[no-index]]  [[no-id]]  [[plain]]  [[crlf]]
     [[finish:content_filter]]
 
-Without directives it answers `--tokens` chunks, or quotes the tool's output; embeddings are hashed words, and obey
-`status` and `delay` in the last text. `GET /calls` counts the calls for
+Without directives it answers `--tokens` chunks, or quotes the tool's output; embeddings are hashed words, reranking scores are the share
+of the query's words in a text, and both obey `status` and `delay` in the last text or in the query. `GET /calls` counts the calls for
 each last message; `answers(...)` queues whole answers ahead of the directives.
 """
 
 import argparse
 import asyncio
 import re
-from base64 import b64encode
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import orjson
 
-from threadloom.testing.embedder import hashed
+from threadloom.testing.scoring import Request, embeddings, rankings
 
 DIRECTIVE = re.compile(r"\[\[([a-z-]+)(?::(.*?))?\]\](?!\])", re.DOTALL)
 OPTION = re.compile(r"([a-z-]+)=(.*?)(?=\s+[a-z-]+=|$)", re.DOTALL)
@@ -142,7 +141,11 @@ class Upstream:
             case "POST /v1/chat/completions":
                 return self._complete(headers, orjson.loads(body))
             case "POST /v1/embeddings":
-                return self._embed(headers, orjson.loads(body))
+                request = orjson.loads(body)
+                return self._score(headers, request, request["input"][-1], embeddings)
+            case "POST /v1/rerank":
+                request = orjson.loads(body)
+                return self._score(headers, request, request["query"], rankings)
             case "GET /v1/models":
                 return json_answer(
                     {"object": "list", "data": [describe(model) for model in self.models]}
@@ -169,20 +172,23 @@ class Upstream:
                 return failure
         return self._scripted(script, request)
 
-    def _embed(self, headers: dict[str, str], request: dict[str, Any]) -> Answer:
+    def _score(
+        self,
+        headers: dict[str, str],
+        request: Request,
+        text: str,
+        answer: Callable[[Request], Request],
+    ) -> Answer:
+        """The answer that `text` asks for, or what `answer` makes of the request."""
         self.requests.append(request)
         self.headers.append(headers)
-        text = request["input"][-1]
         self.calls[text] += 1
         if self._queued:
             return self._queued.popleft()
         script = Script.of(text)
-        failure = (
-            failing(script.values["status"], self.calls[text])
-            if "status" in script.values
-            else None
-        )
-        return failure or json_answer(embeddings(request), delay=script.number("delay") or 0.0)
+        status = script.values.get("status")
+        failure = failing(status, self.calls[text]) if status else None
+        return failure or json_answer(answer(request), delay=script.number("delay") or 0.0)
 
     def _scripted(self, script: Script, request: dict[str, Any]) -> Answer:
         count = script.number("tokens")
@@ -333,21 +339,6 @@ def error_answer(
 def json_answer(content: object, *, delay: float = 0.0) -> Answer:
     body = orjson.dumps(content)
     return Answer(200, (("content-type", "application/json"),), (body,), delay=delay)
-
-
-def embeddings(request: dict[str, Any]) -> dict[str, Any]:
-    """The last text's vector first: its `index` says whose a vector is, not its place."""
-    vectors = [3 * hashed(text, request.get("dimensions", 64)) for text in request["input"]]
-    as_text = request.get("encoding_format") == "base64"
-    data = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": b64encode(vector.tobytes()).decode() if as_text else vector.tolist(),
-        }
-        for index, vector in enumerate(vectors)
-    ]
-    return {"object": "list", "data": data[::-1], "model": request["model"]}
 
 
 def describe(model: str) -> dict[str, Any]:
