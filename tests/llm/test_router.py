@@ -29,6 +29,22 @@ async def test_without_a_provider_the_embedded_model_answers_every_name() -> Non
         assert EMBEDDED.owned_by == "threadloom"
 
 
+@pytest.mark.parametrize(
+    ("attribution", "embedded", "upstream"),
+    [("embedded", False, True), ("always", False, False), ("never", True, True)],
+)
+async def test_a_setting_says_to_whose_answers_citations_are_added(
+    attribution: str, embedded: bool, upstream: bool
+) -> None:
+    async with router(
+        upstream={"base_url": "http://127.0.0.1:1/v1"},
+        aliases={"demo": EMBEDDED.id},
+        file_search={"attribution": attribution},
+    ) as models:
+        assert models.resolve("demo").cites is embedded
+        assert models.resolve("gpt-4o").cites is upstream
+
+
 async def test_names_pass_through_to_the_upstream(upstream: Upstream) -> None:
     async with router(
         upstream={"base_url": upstream.base_url}, models={"context_window": 999}

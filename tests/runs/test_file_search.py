@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from openai import AsyncOpenAI
 from sqlalchemy import update
 
 from tests.runs.driver import FUNCTION, Api, Json, Talk, assert_transcript, parsed_all, text_of
@@ -642,6 +643,25 @@ async def test_a_marker_and_its_annotation_come_in_one_delta(
             ],
         },
     }
+
+
+async def test_the_sdk_adds_deltas_up_to_the_stored_message(
+    api: Api, model: ScriptedModel, search: ScriptedSearch, client: AsyncOpenAI
+) -> None:
+    model.calls(QUESTION)
+    model.says(*"\U0001f600 【0:0†source】, [0:1†x】 and 【0:0, 0:1】.")
+    search.finds(WARRANTY, SHIPPING)
+    talk = await with_store(api)
+    runs = client.beta.threads.runs
+    async with runs.stream(thread_id=talk.thread, assistant_id=talk.assistant) as stream:
+        deltas = [event.data async for event in stream if event.event == "thread.message.delta"]
+        (final,) = await stream.get_final_messages()
+    texts = [
+        part.text for delta in deltas for part in delta.delta.content or () if part.type == "text"
+    ]
+    assert "".join(text.value or "" for text in texts if text) == text_of(final.model_dump())
+    assert len(assert_cited(final.model_dump())) == 4
+    assert final.to_dict() == (await talk.messages())[-1]
 
 
 async def test_annotations_count_up_and_the_content_index_stays(

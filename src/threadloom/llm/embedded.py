@@ -115,12 +115,8 @@ class EmbeddedModel:
         self._rules = RULES if rules is None else rules
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
-        conversation = read(request)
-        replies = (rule(conversation) for rule in self._rules)
-        reply = next((found for found in replies if found is not None), introduce(conversation))
-        tokens = encoding_for(request.model)
-        # The first count reads a vocabulary, which takes a fifth of a second.
-        allowed, usage = await asyncio.to_thread(within_budget, request, reply, tokens)
+        # The first count reads a vocabulary, which takes a fifth of a second; many passages take 20 ms to read.
+        reply, allowed, usage = await asyncio.to_thread(self._answer, request)
         for piece in PIECE.findall(allowed.text):
             yield TextDelta(piece)
             await asyncio.sleep(0)
@@ -130,6 +126,13 @@ class EmbeddedModel:
             await asyncio.sleep(0)
         done = "tool_calls" if reply.calls else "stop"
         yield Finished(done if allowed == reply else "length", usage)
+
+    def _answer(self, request: ChatRequest) -> tuple[Reply, Reply, Usage]:
+        """The reply, as much of it as is allowed, and what it costs."""
+        conversation = read(request)
+        replies = (rule(conversation) for rule in self._rules)
+        reply = next((found for found in replies if found is not None), introduce(conversation))
+        return reply, *within_budget(request, reply, encoding_for(request.model))
 
 
 def read(request: ChatRequest) -> Conversation:

@@ -127,15 +127,16 @@ def best_quotes(question: Question, passages: Sequence[Passage]) -> list[Quote]:
 
 def quotes_of(question: Question, passages: Sequence[Passage]) -> Iterator[Quote]:
     """Every sentence of the passages that has something of the question itself."""
-    split = [(passage, prose(passage.text)) for passage in passages]
-    weights = weigh(question, [text for _, texts in split for text in texts])
+    split = [
+        (passage, [(text, terms_of(text)) for text in prose(passage.text)]) for passage in passages
+    ]
+    weights = weigh(question, [terms for _, sentences in split for _, terms in sentences])
     asked = terms_of(question.text) or weights.keys()
     total = sum(weights.values())
-    for passage, texts in split:
+    for passage, sentences in split:
         heading = terms_of(passage.heading)
         before = set[str]()
-        for text in texts:
-            own = terms_of(text)
+        for text, own in sentences:
             # A heading speaks for all that stands below it, the sentence before only for some of it.
             said = sum(weights[term] for term in own & weights.keys())
             above = sum(weights[term] for term in (heading - own) & weights.keys())
@@ -153,10 +154,10 @@ def fits(question: str, text: str) -> bool:
     return not WANTS_NUMBER.search(question) or HAS_NUMBER.search(text) is not None
 
 
-def weigh(question: Question, sentences: Sequence[str]) -> dict[str, float]:
+def weigh(question: Question, sentences: Sequence[set[str]]) -> dict[str, float]:
     """How telling each word of the question is: what few sentences have tells much, its context half as much."""
     asked, context = terms_of(question.text), terms_of(question.context)
-    having = Counter(term for text in sentences for term in terms_of(text) & (asked | context))
+    having = Counter(term for terms in sentences for term in terms & (asked | context))
     rarity = {term: log(1 + len(sentences) / (1 + having[term])) for term in asked | context}
     return {term: rare if term in asked else NEARBY * rare for term, rare in rarity.items()}
 

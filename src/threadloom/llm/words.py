@@ -1,6 +1,7 @@
 """Words, as the embedded model compares them: stems without the words that every sentence has."""
 
 import re
+from functools import lru_cache
 
 WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
@@ -31,6 +32,7 @@ SYNONYMS = (
 )
 
 
+@lru_cache(10_000)
 def stem(word: str) -> str:
     """The word without its ending; crude, the same for both sides of a comparison."""
     lowered = word.lower()

@@ -9,7 +9,7 @@ is left alone: `A costs 10. B costs 20.` has every word of `A costs 20.`
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import log
 
@@ -81,32 +81,31 @@ OPPOSITES = (
 STOP = frozenset(STOP_TERMS.tolist())
 
 
-@dataclass(frozen=True)
 class Wording:
     """What is compared of a sentence; `terms` are its telling words in their order."""
 
-    terms: tuple[int, ...]
-    words: frozenset[str]
-    names: frozenset[str]
-    numbers: frozenset[str]
-    negated: bool
+    def __init__(self, text: str) -> None:
+        self._text = THOUSANDS.sub("", text) if "," in text else text
+        self.terms = [term for term in terms_of(self._text).tolist() if term not in STOP]
 
-    @classmethod
-    def of(cls, text: str) -> "Wording":
-        plain = THOUSANDS.sub("", text)
-        words = WORD.findall(plain)
-        lowered = frozenset(word.casefold() for word in words)
-        return cls(
-            terms=tuple(term for term in terms_of(plain).tolist() if term not in STOP),
-            words=lowered,
-            names=frozenset(
-                word.casefold() for word in words[1:] if word[0].isupper() and word != "I"
-            ),
-            numbers=frozenset(
-                [*NUMBER.findall(plain), *(SPELLED[word] for word in lowered & SPELLED.keys())]
-            ),
-            negated=NEGATION.search(text) is not None,
-        )
+    @cached_property
+    def words(self) -> frozenset[str]:
+        return frozenset(word.casefold() for word in WORD.findall(self._text))
+
+    @property
+    def names(self) -> set[str]:
+        """Words with a capital letter, but the first: any sentence begins with one."""
+        later = WORD.findall(self._text)[1:]
+        return {word.casefold() for word in later if word[0].isupper() and word != "I"}
+
+    @cached_property
+    def numbers(self) -> set[str]:
+        spelled = (SPELLED[word] for word in self.words & SPELLED.keys())
+        return {*NUMBER.findall(self._text), *spelled}
+
+    @cached_property
+    def negated(self) -> bool:
+        return NEGATION.search(self._text) is not None
 
     def agrees_with(self, other: "Wording") -> bool:
         """Whether nothing in this sentence speaks against its resting on the other."""
@@ -143,13 +142,25 @@ class Evidence:
     """The sentences of all passages, to find the one that a sentence rests on."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        self._sentences = [
-            (source, Wording.of(sentence)) for source in sources for sentence in prose(source.text)
+        self._sources = sources
+
+    @cached_property
+    def _sentences(self) -> list[tuple[Source, Wording]]:
+        """Read when they are first asked for: a model that cites by itself never asks."""
+        return [
+            (source, Wording(sentence))
+            for source in self._sources
+            for sentence in prose(source.text)
         ]
-        self._having = defaultdict[int, list[int]](list)
+
+    @cached_property
+    def _having(self) -> dict[int, list[int]]:
+        """The sentences that have each word."""
+        having = defaultdict[int, list[int]](list)
         for at, (_, wording) in enumerate(self._sentences):
             for term in set(wording.terms):
-                self._having[term].append(at)
+                having[term].append(at)
+        return having
 
     def _weight(self, term: int) -> float:
         """How telling a word is: one that no passage has tells most."""
@@ -157,7 +168,7 @@ class Evidence:
 
     def of(self, sentence: str) -> Source | None:
         """The passage that the sentence clearly rests on, if there is one."""
-        asked = Wording.of(sentence)
+        asked = Wording(sentence)
         terms = set(asked.terms)
         if len(terms) < FEWEST_WORDS or sentence.rstrip(CLOSING).endswith(("?", "\uff1f")):
             return None

@@ -153,7 +153,7 @@ class Execution:
         citer = Citer(Sources(found))
         if route.cites or not found:
             return citer
-        return Attributor(citer, await asyncio.to_thread(Evidence, found))
+        return Attributor(citer, Evidence(found))
 
     def _request(self, model: str, transcript: Transcript) -> ChatRequest:
         run = self._run
