@@ -29,6 +29,7 @@ from threadloom.retrieval.embedder import Embedder
 from threadloom.retrieval.index.opening import open_index
 from threadloom.retrieval.parsing import Parser
 from threadloom.retrieval.parsing.parsers import Parsers
+from threadloom.retrieval.reranker import Reranker
 from threadloom.retrieval.search import Search
 from threadloom.runs.file_search import FileSearch, PassageSearch
 from threadloom.runs.tools import BuiltInTools
@@ -75,6 +76,7 @@ async def running_server(
     built_in: BuiltInTools | None = None,
     search: PassageSearch | None = None,
     embedder: Embedder | None = None,
+    reranker: Reranker | None = None,
     parser: Parser | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
@@ -100,7 +102,7 @@ async def running_server(
             keys=keys,
             blobs=blobs,
             embedder=chosen_embedder,
-            search=Search(chosen_embedder, index),
+            search=Search(chosen_embedder, index, reranker),
         )
         tools = dict(built_in or {})
         if search is not None:

@@ -76,6 +76,7 @@ async def search_vector_store(
         filters=body.filters,
         score_threshold=ranking.score_threshold or 0.0,
         weight=ranking.hybrid_search and ranking.hybrid_search.share,
+        ranker="none" if ranking.ranker == "none" else "auto",
     )
     return SearchResults(search_query=body.queries, data=[result(hit) for hit in hits])
 

@@ -20,6 +20,7 @@ from threadloom.ids import RandomIds
 from threadloom.llm.router import build_models
 from threadloom.retrieval.embedders import open_embedder
 from threadloom.retrieval.index.opening import open_index
+from threadloom.retrieval.reranker import open_reranker
 from threadloom.retrieval.search import Search
 
 
@@ -62,6 +63,7 @@ async def open_context(settings: Settings) -> AsyncGenerator[Context]:
         build_models(settings, database.ids) as models,
         closing(open_embedder(settings)) as embedder,
         closing(open_index(settings, database)) as index,
+        open_reranker(settings) as reranker,
     ):
         admin = settings.auth.admin_key
         keys = Keys(
@@ -77,7 +79,7 @@ async def open_context(settings: Settings) -> AsyncGenerator[Context]:
             keys=keys,
             blobs=open_blobs(settings),
             embedder=embedder,
-            search=Search(embedder, index),
+            search=Search(embedder, index, reranker),
         )
 
 

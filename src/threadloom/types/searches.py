@@ -13,7 +13,7 @@ Query = Annotated[str, Field(min_length=1, max_length=32_768)]
 
 
 class SearchRanking(Received):
-    """How a search ranks; there is one ranker, whatever its name."""
+    """How a search ranks; `none` leaves out the reranker, the others stand for whatever the settings say."""
 
     ranker: Literal["none", "auto", "default-2024-11-15"] | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
