@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from threadloom.config import DELIMITER, PREFIX, Provider, Section, Settings
+from threadloom.config import DELIMITER, PREFIX, Provider, Section, Settings, seconds
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -41,7 +41,13 @@ def default_of(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default in (None, (), {}):
         return ""
-    return f"`{humane(default) if isinstance(default, float) else default}`"
+    return f"`{humane(default) if is_duration(field) else default}`"
+
+
+def is_duration(field: FieldInfo) -> bool:
+    return any(
+        isinstance(part, BeforeValidator) and part.func is seconds for part in field.metadata
+    )
 
 
 def humane(seconds: float) -> str:
