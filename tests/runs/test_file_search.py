@@ -111,7 +111,7 @@ async def test_a_search_and_its_citations_are_streamed(
     assert_transcript("file_search", text)
     message = (await talk.messages())[-1]
     assert [one["file_citation"] for one in assert_cited(message)] == [
-        {"file_id": "file-1"},
+        {"file_id": "file-1", "page": 3},
         {"file_id": "file-2"},
     ]
     assert text_of(message) == "".join(delta["text"]["value"] for delta in deltas_of(text))
@@ -146,6 +146,7 @@ async def test_passages_are_kept_and_sent_on_demand(
         "file_name": "a.txt",
         "score": 0.5,
         "attributes": {"year": 2024},
+        "page": 3,
     }
     assert plain["file_search"] == {
         "ranking_options": {"ranker": "default_2024_08_21", "score_threshold": 0.0},
@@ -732,7 +733,7 @@ async def test_a_cut_answer_keeps_its_citations(
     assert message["status"] == "incomplete"
     assert text_of(message) == "Two \U0001f600 【0:0†a.txt】, free 【0:1†b(1).txt】"
     assert [one["file_citation"] for one in assert_cited(message)] == [
-        {"file_id": "file-1"},
+        {"file_id": "file-1", "page": 3},
         {"file_id": "file-2"},
     ]
 

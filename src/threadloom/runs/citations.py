@@ -52,19 +52,21 @@ class Source:
     file_id: str
     label: str
     text: str
+    page: int | None = None
 
     @property
     def marker(self) -> str:
         return marker_of(self.call, self.index, self.label)
 
     def annotation(self, start: int) -> JsonObject:
-        """The annotation of its marker, which begins at this character of the text."""
+        """The annotation of its marker, which begins at this character of the text. `page` is ours, where one is known."""
+        page: JsonObject = {} if self.page is None else {"page": self.page}
         return {
             "type": "file_citation",
             "text": self.marker,
             "start_index": start,
             "end_index": start + len(self.marker),
-            "file_citation": {"file_id": self.file_id},
+            "file_citation": {"file_id": self.file_id} | page,
         }
 
 
@@ -95,6 +97,7 @@ def sources_of(tx: Tx, run_id: str) -> list[Source]:
             file_id=result["file_id"],
             label=label_of(result["file_name"]),
             text="\n".join(part["text"] for part in result["content"]),
+            page=result.get("page"),
         )
         for number, search in enumerate(searches_of(tx, run_id))
         for index, result in enumerate(search.file_search.results)

@@ -263,14 +263,14 @@ def within(budget: int, model: str, hits: Sequence[Hit]) -> list[tuple[Hit, str]
 
 
 def result_of(hit: Hit, text: str) -> JsonObject:
-    """A result as the step keeps it; `content` is sent to those who ask for it."""
+    """A result as the step keeps it; `content` is sent to those who ask for it. `page` is ours."""
     return {
         "file_id": hit.file_id,
         "file_name": hit.filename,
         "score": hit.score,
         "attributes": hit.attributes,
         "content": [{"type": "text", "text": text}],
-    }
+    } | ({} if hit.page is None else {"page": hit.page})
 
 
 def shown(run: RunRow, call: ToolCall, results: list[JsonObject]) -> StepToolCall:

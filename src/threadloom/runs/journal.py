@@ -93,9 +93,9 @@ class PartDraft:
 
 def stored_annotation(sent: JsonObject) -> JsonObject:
     """An annotation of a delta as its message keeps it."""
-    file_id = sent["file_citation"]["file_id"]
+    cited = {name: value for name, value in sent["file_citation"].items() if name != "quote"}
     kept = {name: value for name, value in sent.items() if name != "index"}
-    return kept | {"file_citation": {"file_id": file_id}}
+    return kept | {"file_citation": cited}
 
 
 # Opening and closing steps and messages
