@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from tests.compat.install import HOME, PACKAGES, REQUIREMENTS, ROOT, install
+from tests.support.documents import handbook_pdf
 from tests.support.postgres import Postgres
 from tests.support.process import KEY, environment, scripted_upstream, serving
 
 HERE = Path(__file__).parent
 RELEASES = (*REQUIREMENTS, *PACKAGES)
-OLDEST_AND_NEWEST = ("openai-1.30.5", "openai-3.52.0", "node-4.104.0", "node-7.55.0")
+# With `client.beta.vector_stores` and with `client.vector_stores`.
+TELLING = ("openai-1.30.5", "openai-1.65.5", "openai-3.52.0", "node-4.104.0", "node-7.55.0")
 LACKING = {"openai-1.30.5": ["steps_take_include", "runs_take_include_parallel_calls_and_effort"]}
 
 pytestmark = pytest.mark.timeout(300)  # the first run installs the SDKs
@@ -46,6 +48,13 @@ def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def handbook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("documents") / "handbook.pdf"
+    handbook_pdf(path)
+    return path
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_release_of_an_sdk_runs_the_scenario(scripted_server: str, release: str) -> None:
     report = play(release, scripted_server, "scripted")
@@ -53,16 +62,16 @@ def test_a_release_of_an_sdk_runs_the_scenario(scripted_server: str, release: st
     expect_success(release, report)
 
 
-@pytest.mark.parametrize("release", OLDEST_AND_NEWEST)
+@pytest.mark.parametrize("release", TELLING)
 def test_a_release_of_an_sdk_talks_to_the_embedded_model(
-    embedded_server: str, release: str
+    embedded_server: str, handbook: Path, release: str
 ) -> None:
-    report = play(release, embedded_server, "embedded")
+    report = play(release, embedded_server, "embedded", HANDBOOK=str(handbook))
     assert report["lacking"] == []
     expect_success(release, report)
 
 
-def play(release: str, address: str, model: str) -> dict[str, Any]:
+def play(release: str, address: str, model: str, **variables: str) -> dict[str, Any]:
     """What the scenario reports."""
     interpreter = install(release)
     command = [str(interpreter), "-Wignore", "-m", "tests.compat.scenario", model]
@@ -70,9 +79,10 @@ def play(release: str, address: str, model: str) -> dict[str, Any]:
         # Node looks for packages beside the program.
         program = shutil.copy(HERE / "scenario.mjs", HOME / release)
         command = [str(interpreter), str(program), model]
-    variables = environment(OPENAI_BASE_URL=address, OPENAI_API_KEY=KEY, AZURE_OPENAI_API_KEY=KEY)
+    keys = {"OPENAI_API_KEY": KEY, "AZURE_OPENAI_API_KEY": KEY}
+    given = environment(OPENAI_BASE_URL=address, **keys, **variables)
     run = subprocess.run(
-        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=90, check=False
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)

@@ -12,11 +12,15 @@ import openai
 from tests.compat.scenario.any_model import AnyModel
 from tests.compat.scenario.base import Lacking
 from tests.compat.scenario.clients import Clients
+from tests.compat.scenario.documents import Documents
 from tests.compat.scenario.resources import Resources
 from tests.compat.scenario.runs import Runs
 from tests.compat.scenario.streams import Streams
 
-CHECKS = {"scripted": (AnyModel, Resources, Runs, Streams, Clients), "embedded": (AnyModel,)}
+CHECKS = {
+    "scripted": (AnyModel, Resources, Runs, Streams, Clients),
+    "embedded": (AnyModel, Documents),
+}
 
 
 def main() -> None:
