@@ -39,7 +39,12 @@ COUNTED = np.iinfo(np.uint16).max
 
 def pack_terms(text: str) -> bytes:
     """The distinct terms of a chunk, sorted, then how often each occurs: six bytes for each."""
-    terms, counts = np.unique(terms_of(text), return_counts=True)
+    return packed(terms_of(text))
+
+
+def packed(occurring: Terms) -> bytes:
+    """The same for terms in the order in which they occur."""
+    terms, counts = np.unique(occurring, return_counts=True)
     return terms.tobytes() + np.minimum(counts, COUNTED).astype("<u2").tobytes()
 
 
@@ -72,9 +77,9 @@ class Hashes(dict[str, bytes]):
     def __missing__(self, word: str) -> bytes:
         if len(self) >= self._most:
             self.clear()
-        packed = b"".join(crc32(term.encode()).to_bytes(4, "little") for term in split(word))
-        self[word] = packed
-        return packed
+        hashes = b"".join(crc32(term.encode()).to_bytes(4, "little") for term in split(word))
+        self[word] = hashes
+        return hashes
 
 
 def split(word: str) -> list[str]:

@@ -12,6 +12,7 @@ from threadloom.retrieval.parsing.chunks import chunks_of
 from threadloom.retrieval.parsing.decoding import tidy
 from threadloom.retrieval.parsing.sections import JOINT, Heading, Section
 from threadloom.retrieval.parsing.words import within_character
+from threadloom.retrieval.terms import pack_terms
 from threadloom.tokens import CL100K_TOKENS
 from threadloom.types.vector_stores import StaticChunking
 
@@ -82,6 +83,13 @@ def test_chunks_overlap_by_no_more_than_was_asked_for(text: str, chunking: Stati
         shared = text[two.start : one.end]
         # The space before its first word may have been a part of that word's token.
         assert CL100K_TOKENS.count(shared) <= chunking.chunk_overlap_tokens + 8
+
+
+@given(texts, chunkings())
+@settings(max_examples=100, deadline=None)
+def test_a_chunk_has_the_terms_of_its_text(text: str, chunking: StaticChunking) -> None:
+    for chunk in cut(text, chunking):
+        assert chunk.terms == pack_terms(chunk.text)
 
 
 @given(texts, chunkings())

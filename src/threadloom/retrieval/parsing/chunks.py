@@ -4,11 +4,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
+
+import numpy as np
 
 from threadloom.retrieval.parsing import Chunk
 from threadloom.retrieval.parsing.sections import JOINT, Heading, Section, invalid
 from threadloom.retrieval.parsing.words import WIDE_SENTENCE, Words, words_of
-from threadloom.retrieval.terms import pack_terms
+from threadloom.retrieval.terms import Terms, packed, terms_of
 from threadloom.types.vector_stores import StaticChunking
 
 # More characters than the largest chunk can have.
@@ -40,27 +43,53 @@ def chunks_of(
     base, reached, tokens = 0, 0.0, 0
     heading: Heading | None = None
     for section in sections:
-        for span in spans(section.text, chunking):
+        for span, terms in with_terms(section.text, spans(section.text, chunking)):
             tokens += span.tokens
             if tokens > max_tokens:
                 raise too_many(max_tokens)
             heading = heading_at(section, span.start) or heading
             share = (section.reach - reached) * span.end / len(section.text)
-            yield chunk(section, span, base, heading), reached + share
+            yield chunk(section, span, base, heading, terms), reached + share
         heading = section.headings[-1] if section.headings else heading
         base += len(section.text) + len(JOINT)
         reached = section.reach
 
 
-def chunk(section: Section, span: Span, base: int, heading: Heading | None) -> Chunk:
-    text = section.text[span.start : span.end]
+def chunk(section: Section, span: Span, base: int, heading: Heading | None, terms: Terms) -> Chunk:
     return Chunk(
-        text=text,
+        text=section.text[span.start : span.end],
         start=base + span.start,
         end=base + span.end,
         page=section.page,
         heading=heading.title if heading else None,
-        terms=pack_terms(text),
+        terms=packed(terms),
+    )
+
+
+def with_terms(text: str, cut: Iterable[Span]) -> Iterator[tuple[Span, Terms]]:
+    """Each chunk's place with its terms; the words that two chunks share are read once."""
+    shared: Terms | None = None
+    read = 0
+    for span, following in pairwise(chain(cut, [None])):
+        assert span is not None, "only what follows the last is none"
+        parts = [] if shared is None else [shared]
+        start = span.start if shared is None else read
+        shared = None
+        if following is not None and start <= following.start and apart(text, following, span):
+            parts.append(terms_of(text[start : following.start]))
+            shared, read = terms_of(text[following.start : span.end]), span.end
+            parts.append(shared)
+        else:
+            parts.append(terms_of(text[start : span.end]))
+        yield span, np.concatenate(parts)
+
+
+def apart(text: str, following: Span, span: Span) -> bool:
+    """Whether there is space at both ends of what the two share, so that no word is cut."""
+    return (
+        following.start < span.end
+        and text[following.start - 1].isspace()
+        and text[span.end : span.end + 1].isspace()
     )
 
 
