@@ -1,6 +1,7 @@
 """Transactions: what is committed together, what is undone alone, and what outlives a fault."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -15,6 +16,7 @@ from threadloom.db.signal import Bell
 from threadloom.db.tx import Tx
 
 COUNT = "SELECT created_at FROM projects WHERE name = 'counter'"
+LOCK = text("SELECT pg_advisory_xact_lock(:number)")
 OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
 
 
@@ -201,6 +203,30 @@ async def test_a_connection_that_is_lost_under_its_action_fails_it(postgres_url:
         with pytest.raises(SQLAlchemyError):
             await one.write(execute, "SELECT pg_terminate_backend(pg_backend_pid())")
         assert await one.write(count) == 0
+
+
+class Crossing:
+    """Two actions that each lock what the other one wants next."""
+
+    def __init__(self) -> None:
+        self._both = threading.Barrier(2)
+        self.begun = 0
+
+    def lock(self, tx: Tx, first: int, second: int) -> int:
+        self.begun += 1
+        tx.session.execute(LOCK, {"number": first})
+        if self.begun <= 2:
+            self._both.wait(10)
+        tx.session.execute(LOCK, {"number": second})
+        return first
+
+
+async def test_of_two_actions_that_wait_for_each_other_none_fails(postgres_url: str) -> None:
+    crossing = Crossing()
+    async with opened(postgres_url) as one:
+        done = await asyncio.gather(one.write(crossing.lock, 1, 2), one.write(crossing.lock, 2, 1))
+    assert done == [1, 2]
+    assert crossing.begun == 3
 
 
 async def test_a_closed_loop_hears_nothing(postgres_url: str) -> None:

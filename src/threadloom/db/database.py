@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
+from psycopg.errors import DeadlockDetected
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -25,6 +26,7 @@ from threadloom.ids import Ids
 P = ParamSpec("P")
 R = TypeVar("R")
 SQLITE_READERS = 2
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,10 @@ class ConnectionLost(SQLAlchemyError):
     """The connection broke before the commit."""
 
 
+class Deadlock(SQLAlchemyError):
+    """Two transactions waited for each other, and the database ended this one."""
+
+
 @contextmanager
 def open_session(connection: Connection) -> Generator[Session]:
     """A session inside the connection's transaction: it flushes, the lane commits."""
@@ -140,14 +146,19 @@ def open_session(connection: Connection) -> Generator[Session]:
 
 
 def run_each(connection: Connection, jobs: Sequence[Job]) -> None:
-    """Each job in a transaction of its own; once more when its connection turns out to be dead.
+    """Each job in a transaction of its own, and again when it failed through no fault of its own.
 
-    A connection breaks while it lies idle, and its next user learns of it. Nothing was committed by then.
+    A connection breaks while it lies idle, and its next user learns of it; of two transactions that wait for each other
+    PostgreSQL ends one. Nothing was committed by then.
     """
     for job in jobs:
-        try:
-            run_one(connection, job)
-        except ConnectionLost:
+        for _ in range(TRIES - 1):
+            try:
+                run_one(connection, job)
+                break
+            except (ConnectionLost, Deadlock):
+                continue
+        else:
             run_one(connection, job)
 
 
@@ -158,6 +169,8 @@ def run_one(connection: Connection, job: Job) -> None:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise ConnectionLost from error
+            if isinstance(error.orig, DeadlockDetected):
+                raise Deadlock from error
             raise
 
 
