@@ -1,6 +1,7 @@
 """Files on their way into vector stores, through any crash."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class World:
             LineParser(group),
             embedder or HashEmbedder(),
             FileSearch(),
-            folder=self.folder,
+            folder=self.folder / "tmp",
             lease=LEASE,
         )
 
@@ -373,6 +374,23 @@ async def test_a_process_that_stops_hands_its_file_to_the_next_at_once(
         assert (row.status, row.attempts, row.due_at) == ("in_progress", 0, world.clock.now())
         async with ingesting(world.ingestion(database)):
             assert (await settled(database, world)).status == "completed"
+
+
+async def test_copies_that_killed_processes_left_are_removed(
+    database_url: str, tmp_path: Path
+) -> None:
+    world = await prepare(database_url, tmp_path)
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    old, new = folder / "1-1", folder / "2-1"
+    for copy, age in ((old, 2 * 3_600), (new, 60)):
+        copy.write_text("secret")
+        changed = world.clock.now() - age
+        os.utime(copy, (changed, changed))
+    async with opened(world.url, world.clock) as database:
+        await world.ingestion(database).sweep()
+    assert not old.exists()
+    assert new.exists()
 
 
 async def postponed(database: Database, world: World) -> None:

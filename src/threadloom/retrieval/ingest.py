@@ -6,7 +6,7 @@ goes on from there; a file is searchable only once its last chunk and its comple
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ MAX_TRIES = 5
 """The same, when it is the embedder or the storage that does not answer."""
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
-DAY = 86_400.0
+HOUR = 3_600.0
 FILE = select(FileRow.filename, FileRow.blobs).where(FileRow.id == bindparam("file_id"))
 CHUNKS = ChunkRow.store_file_seq == bindparam("seq")
 LAST_CHUNK = (
@@ -126,8 +126,12 @@ class Ingestion:
 
     async def run(self) -> None:
         """Work until drained."""
-        await asyncio.to_thread(make_clean, self._folder, self._database.clock.now() - DAY)
+        await self.sweep()
         await self._queue.run()
+
+    async def sweep(self) -> None:
+        """Remove the copies of documents that processes left which were killed."""
+        await asyncio.to_thread(make_clean, self._folder, self._database.clock.now() - HOUR)
 
     def drain(self) -> None:
         """Claim nothing more and hand back what is held; `run` then returns."""
@@ -184,11 +188,12 @@ class Ingestion:
 
 
 def make_clean(folder: Path, before: float) -> None:
-    """Make the folder for documents, and remove what processes that were killed left in it."""
+    """Make the folder for documents, and remove what is older."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.iterdir():
-        if left.stat().st_mtime < before:
-            left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process may do the same
+            if left.stat().st_mtime < before:
+                left.unlink()
 
 
 def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
@@ -206,11 +211,11 @@ def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
     if row.attempts == MAX_CLAIMS:
         close(tx, row, "server_error", f"Processing was begun {MAX_CLAIMS} times and broke off.")
         return None
+    if row.embedding_model != model and row.progress:
+        forget_chunks(tx, row)
+    # One UPDATE: of a second one PostgreSQL would ask for the store, which its deletion may hold.
+    row.embedding_model = model
     row.attempts += 1
-    if row.embedding_model != model:
-        if row.progress:
-            forget_chunks(tx, row)
-        row.embedding_model = model
     last = tx.session.execute(LAST_CHUNK, {"seq": row.seq}).one_or_none() if row.progress else None
     return Job(
         claim=claim,
