@@ -210,7 +210,7 @@ EXTENDED = [
     ("; filename*=utf-8''" + quote("Füße €.txt"), "Füße €.txt"),
     ("; filename*=UTF-8'de'" + quote("Füße.txt"), "Füße.txt"),
     ("; filename*=iso-8859-1''F%FC%DFe.txt", "Füße.txt"),
-    ("; filename*=nonsense''a%20b.txt", "a b.txt"),
+    ("; filename*=ISO-8859-1''%ff.txt", "ÿ.txt"),
     ("; filename*=utf-8''%ff.txt", "\ufffd.txt"),
     ("; filename*=utf-8''..%2f..%2fb.txt", "b.txt"),
 ]
@@ -222,6 +222,29 @@ async def test_extended_names_are_better_than_plain_ones(
 ) -> None:
     made, _ = await made_of(raw, form(PURPOSE, file(name="=?utf-8?B?RsO8?=", more=more)))
     assert made["filename"] == kept
+
+
+@pytest.mark.parametrize(
+    "extended",
+    [
+        "nonsense''a%20b.txt",
+        "idna''xn--a%20b.txt",
+        "undefined''zz.txt",
+        "u\0''a.txt",
+        "utf-7''+2AA-.txt",
+        "unicode_escape''%5Cud800.txt",
+        "rot13''a.txt",
+        "''a.txt",
+        "a.txt",
+    ],
+)
+async def test_extended_names_in_any_other_charset_are_refused(
+    raw: httpx2.AsyncClient, extended: str
+) -> None:
+    refused = await send(raw, form(PURPOSE, file(more=f"; filename*={extended}")))
+    assert answer(refused) == unreadable(
+        "the charset of 'filename*' is neither UTF-8 nor ISO-8859-1."
+    )
 
 
 async def test_names_in_other_encodings_are_read_as_latin_1(raw: httpx2.AsyncClient) -> None:

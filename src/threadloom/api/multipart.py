@@ -24,6 +24,7 @@ NESTED = re.compile(r"(\w+)\[(\w+)\]")
 BACKSLASHED = re.compile(r'\\(["\\])')
 # So browsers write these three within quotes, and so does the HTTP library of the Python SDK.
 ESCAPED = re.compile(r"%(22|0D|0A)")
+CHARSETS = frozenset({"utf-8", "iso-8859-1"})
 
 Received = TypeVar("Received", bound=BaseModel)
 Store = Callable[[AsyncIterator[bytes]], Awaitable[int]]
@@ -239,13 +240,12 @@ def unquoted(value: str) -> str:
 
 
 def in_charset(value: str) -> str:
-    """RFC 5987: `UTF-8''%e2%82%ac.txt`."""
+    """RFC 8187: `UTF-8''%e2%82%ac.txt`. Raises InvalidRequest."""
     charset, _, rest = value.partition("'")
-    encoded = unquote_to_bytes(rest.partition("'")[2])
-    try:
-        return encoded.decode(charset)
-    except (LookupError, UnicodeDecodeError):
-        return encoded.decode(errors="replace")
+    # Not any that Python knows: some of its codecs are no charsets, and break.
+    if charset.lower() not in CHARSETS:
+        raise unreadable("the charset of 'filename*' is neither UTF-8 nor ISO-8859-1.")
+    return unquote_to_bytes(rest.partition("'")[2]).decode(charset, errors="replace")
 
 
 def unreadable(problem: str) -> InvalidRequest:
