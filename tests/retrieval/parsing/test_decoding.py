@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadloom.retrieval.parsing.decoding import is_blank, tidy
+from threadloom.retrieval.parsing.decoding import decode, is_blank, tidy
+from threadloom.retrieval.parsing.sections import UnreadableFile
+
+ENGLISH = "The bees dance in circles and in eights. "
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,40 @@ def test_plain_text_can_be_stored_and_stays_as_it_is(raw: str) -> None:
 def test_what_nobody_can_see_is_blank() -> None:
     assert is_blank(" \n\t\u200b\ufeff\u202e\xad")
     assert not is_blank("\u200b.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Der Preis beträgt zehn Euro.",
+        "café camel",
+        "Größe und Höhe",
+        "Señor Muñoz vive à Genève, naïf.",
+        ENGLISH * 200 + "It\u2019s \u201cfine\u201d." + ENGLISH * 2000,
+        (ENGLISH * 20 + "It\u2019s fine \u2013 \u20ac 5. ") * 50,
+    ],
+)
+def test_a_few_accents_in_a_text_that_is_not_utf_8_are_western(text: str) -> None:
+    assert decode(text.encode("cp1252")) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("Köln, Grüße. ", "End."), ("Köln. " + ENGLISH * 2000, ENGLISH), ("", "東京 " * 9)],
+)
+def test_a_broken_byte_in_utf_8_costs_one_character(before: str, after: str) -> None:
+    assert decode(before.encode() + b"\xff" + after.encode()) == f"{before}\ufffd{after}"
+
+
+@pytest.mark.parametrize("text", ["Пчёлы танцуют", ENGLISH * 20 + "Пчёлы танцуют по кругу"])
+def test_words_of_another_alphabet_are_not_western(text: str) -> None:
+    assert decode(text.encode("cp1251")) == text
+
+
+def test_what_only_begins_like_utf_16_is_no_text() -> None:
+    with pytest.raises(UnreadableFile, match="not a text file"):
+        decode(b"\xff\xfe\xfa\x00\x01")
+
+
+def test_a_stray_byte_at_the_end_of_utf_16_costs_one_character() -> None:
+    assert decode(ENGLISH.encode("utf-16") + b"\n") == f"{ENGLISH}\ufffd"

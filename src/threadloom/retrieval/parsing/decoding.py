@@ -11,7 +11,12 @@ from threadloom.retrieval.parsing.sections import invalid
 
 SAMPLE = 32_768
 WRONG_BYTES = 0.001
+WRONG_WIDE = 0.1
 WESTERN = "cp1252"
+FEW_ACCENTS = 8
+ACCENTS = re.compile(rb"[\x80-\xff]+")
+LONGEST_RUN = 3
+"""Words of another alphabet have more bytes beyond ASCII in a row."""
 NEARLY = 0.05
 # UTF-32 before UTF-16: the mark of one begins with that of the other.
 MARKS = (
@@ -36,6 +41,7 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 VISIBLE = re.compile("[^\\s\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]")
 LINE_ENDS = re.compile("\r\n?|[\f\v\x85\u2028\u2029]")
 TRAILING = re.compile(r"[^\S\n]+(?=\n)")
+BEYOND_ASCII = bytes(range(128, 256))
 CONTROL = "".join(chr(c) for c in (*range(9), *range(14, 32), 127))
 GAPS = ("  ", " \t", "\t ", "\t\t")
 EMPTY_LINES_BEGIN = "\n\n\n\n"
@@ -47,7 +53,7 @@ def decode(data: bytes) -> str:
     """The text of a file. Raises UnreadableFile for what is no text."""
     for mark, encoding in MARKS:
         if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, errors="replace")
+            return decode_marked(data, len(mark), encoding)
     if encoding := unmarked_wide(data[:SAMPLE]):
         return data.decode(encoding, errors="replace")
     if data.startswith(FOREIGN) or looks_binary(data[:SAMPLE]):
@@ -58,16 +64,43 @@ def decode(data: bytes) -> str:
         return decode_legacy(data, error.start)
 
 
+def decode_marked(data: bytes, start: int, encoding: str) -> str:
+    """What follows a mark; two bytes alone may begin anything, so much that is wrong behind them makes it no text."""
+    text = data[start:].decode(encoding, errors="replace")
+    sample = text[:SAMPLE]
+    if encoding != "utf-8" and sample.count("\ufffd") > WRONG_WIDE * len(sample):
+        raise not_text(data)
+    return text
+
+
 def decode_legacy(data: bytes, wrong: int) -> str:
     """Not UTF-8 from `wrong` on: a damaged byte here and there, or an older encoding."""
     sample = data[max(0, wrong - SAMPLE // 2) : wrong + SAMPLE // 2]
-    text = sample.decode(errors="replace")
-    if text.count("\ufffd") <= max(1, len(text) * WRONG_BYTES) and not sample.isascii():
+    if is_damaged(sample, valid=data[:wrong]):
         return data.decode(errors="replace")
-    encoding = likeliest(sample)
+    encoding = WESTERN if has_few_accents(sample) else likeliest(sample)
     if encoding is None:
         raise not_text(data)
     return data.decode(encoding, errors="replace")
+
+
+def is_damaged(sample: bytes, valid: bytes) -> bool:
+    """Whether UTF-8 was hit: next to few wrong bytes there are characters that only UTF-8 writes so."""
+    text = sample.decode(errors="replace")
+    wrong = text.count("\ufffd")
+    right = len(text) - wrong - len(sample.translate(None, delete=BEYOND_ASCII))
+    return wrong <= max(1, len(text) * WRONG_BYTES) and (right >= wrong or not valid.isascii())
+
+
+def has_few_accents(sample: bytes) -> bool:
+    """Whether the text is ASCII but for some bytes that stand alone: too few to tell an encoding by."""
+    runs = ACCENTS.findall(sample)
+    count = sum(map(len, runs))
+    return (
+        count <= max(FEW_ACCENTS, len(sample) // 100)
+        and 3 * count < len(sample)
+        and max(map(len, runs)) < LONGEST_RUN
+    )
 
 
 def likeliest(sample: bytes) -> str | None:
