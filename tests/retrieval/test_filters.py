@@ -104,6 +104,29 @@ async def test_the_files_of_a_store_are_chosen_by_their_stored_attributes(
     assert await database.read(matching_files, others.id, None) is None
 
 
+LARGE = 2**53 + 1
+"""The first whole number that is no float."""
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        compare("eq", "a", LARGE),
+        compare("in", "a", [LARGE]),
+        compare("gt", "a", LARGE - 1),
+        compare("lt", "a", LARGE + 1),
+        compare("ne", "a", LARGE - 1),
+        compare("nin", "a", [LARGE - 1]),
+    ],
+)
+async def test_large_whole_numbers_are_compared_exactly(database: Database, sent: Sent) -> None:
+    store = await filled_store(database)
+    seqs = await store.add(FileData([], attributes={"a": LARGE}))
+    found = await database.read(matching_files, store.id, FILTER.validate_python(sent))
+    assert found is not None
+    assert found.tolist() == seqs
+
+
 def nested(levels: int) -> Sent:
     sent = compare("eq", "a", 1)
     for _ in range(levels - 1):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Literal, cast
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 from threadloom.types.shared import JsonObject, Received, fault
 
@@ -13,12 +13,21 @@ MAX_FILTERS = 256
 MAX_VALUES = 1000
 
 
+def exact(sent: object, check: ValidatorFunctionWrapHandler) -> float:
+    """A number as it was sent: as a float, a whole number above 2^53 would be another one."""
+    number: float = check(sent)
+    return sent if isinstance(sent, int) else number
+
+
+Number = Annotated[float, WrapValidator(exact)]
+
+
 class EqualityFilter(Received):
     """Compares an attribute with a value; what has no such attribute is not equal to it."""
 
     type: Literal["eq", "ne"]
     key: str
-    value: str | float | bool
+    value: str | Number | bool
 
 
 class OrderFilter(Received):
@@ -26,7 +35,7 @@ class OrderFilter(Received):
 
     type: Literal["gt", "gte", "lt", "lte"]
     key: str
-    value: str | float
+    value: str | Number
 
 
 class MembershipFilter(Received):
@@ -34,7 +43,7 @@ class MembershipFilter(Received):
 
     type: Literal["in", "nin"]
     key: str
-    value: Annotated[list[str | float], Field(max_length=MAX_VALUES)]
+    value: Annotated[list[str | Number], Field(max_length=MAX_VALUES)]
 
 
 class CompoundFilter(Received):
