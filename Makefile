@@ -38,8 +38,9 @@ format: install-dev
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+# A file's tests stay together: they share servers that are dear to start.
 test: install-compat
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 # What must not have an untested branch: the run machine, the event log, the queue, the database.
 coverage: install-dev
