@@ -16,6 +16,7 @@ from tests.api.stores import (
 )
 from tests.api.wire import get, make_file
 from tests.support.server import Running, running_server
+from threadloom.retrieval.reindex import outdated_files
 from threadloom.retrieval.sweeping import CHUNKS, FILES, STORES, sweep
 from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels
 
@@ -95,6 +96,19 @@ async def test_an_expired_store_is_emptied_but_its_files_stay_listed(
     page = await get(raw, f"{path}/files", order="asc")
     assert [file["id"] for file in page["data"]] == [done, waiting]
     assert (await get(raw, f"{path}/files/{done}/content"))["data"] == []
+
+
+async def test_the_files_of_an_expired_store_are_not_embedded_again(
+    still: Running, raw: httpx2.AsyncClient, clock: FrozenClock
+) -> None:
+    file = (await make_file(raw))["id"]
+    for lifetime in ({"expires_after": A_DAY}, {}):
+        store = (await make_store(raw, file_ids=[file], **lifetime))["id"]
+        await ingest(still, store, file, "Text")
+    assert len(await still.database.read(outdated_files, "new")) == 2
+    clock.advance(DAY)
+    await sweep(still.database)
+    assert len(await still.database.read(outdated_files, "new")) == 1
 
 
 async def test_a_store_in_use_is_not_swept(

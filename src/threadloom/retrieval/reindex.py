@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, and_, func, select, update
 
 from threadloom.db.database import Database
-from threadloom.db.rows import ChunkRow, VectorStoreFileRow
+from threadloom.db.rows import ChunkRow, VectorStoreFileRow, VectorStoreRow
 from threadloom.db.tx import Tx
 from threadloom.retrieval.embedder import Embedder, Windows
 from threadloom.retrieval.stores import raise_generation
@@ -27,20 +27,32 @@ async def reindex(database: Database, embedder: Embedder) -> AsyncIterator[Progr
 
     Raises EmbeddingError.
     """
-    outdated = await database.read(outdated_files, embedder.model)
-    yield Progress(0, len(outdated))
-    for done, seq in enumerate(outdated, start=1):
+    files = await database.read(outdated_files, embedder.model)
+    yield Progress(0, len(files))
+    for done, seq in enumerate(files, start=1):
         await embed_file(database, embedder, seq)
-        yield Progress(done, len(outdated))
+        yield Progress(done, len(files))
 
 
 def outdated_files(tx: Tx, model: str) -> Sequence[int]:
-    return tx.session.scalars(
+    return tx.session.scalars(outdated(model).order_by(VectorStoreFileRow.seq)).all()
+
+
+def count_outdated(tx: Tx, model: str) -> int:
+    """How many files there are to do."""
+    return tx.session.scalars(select(func.count()).select_from(outdated(model).subquery())).one()
+
+
+def outdated(model: str) -> Select[int]:
+    """Completed files of another model, but for those of stores that expired: these have no chunks any more."""
+    swept = and_(VectorStoreRow.sweep_at.is_(None), VectorStoreRow.expires_after.is_not(None))
+    return (
         select(VectorStoreFileRow.seq)
+        .join(VectorStoreRow, VectorStoreRow.id == VectorStoreFileRow.vector_store_id)
         .where(VectorStoreFileRow.status == "completed")
         .where(VectorStoreFileRow.embedding_model.is_distinct_from(model))
-        .order_by(VectorStoreFileRow.seq)
-    ).all()
+        .where(~swept)
+    )
 
 
 async def embed_file(database: Database, embedder: Embedder, seq: int) -> None:
