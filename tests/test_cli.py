@@ -66,6 +66,12 @@ class Started:
         headers = {"Authorization": f"Bearer {key}"}
         return httpx2.post(self.address + path, headers=headers, json=body)
 
+    def send(self, path: str, key: str, content: bytes) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {key}"}
+        form = {"purpose": "assistants"}
+        files = {"file": ("a.txt", content)}
+        return httpx2.post(self.address + path, headers=headers, data=form, files=files)
+
 
 @contextmanager
 def started(directory: Path, *arguments: str, **variables: str) -> Generator[Started]:
@@ -90,6 +96,27 @@ def started(directory: Path, *arguments: str, **variables: str) -> Generator[Sta
         process.send_signal(signal.SIGTERM)
         server.said.append(process.stderr.read())
         assert process.wait(20) in (0, -signal.SIGTERM), server.output
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def worker_output(directory: Path) -> str:
+    """What `threadloom worker` says until it works; stopped as an operator would."""
+    process = subprocess.Popen(
+        [COMMAND, "worker"], cwd=directory, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "Threadloom works." in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        return said
     finally:
         process.kill()
         process.wait()
@@ -253,3 +280,22 @@ def test_a_fault_is_logged_without_what_it_was_about(directory: Path) -> None:
     assert broken.headers["x-request-id"] in server.output
     assert "private text" not in server.output + broken.text
     assert "sk-headless" not in server.output
+
+
+def test_a_start_tells_which_files_another_model_embedded(directory: Path) -> None:
+    flags = ("--no-worker",)
+    with started(directory, *flags, **HEADLESS) as server:
+        assert "reindex" not in server.output
+        file = server.send("/files", "sk-headless", b"Bees dance.").json()["id"]
+        server.post("/vector_stores", "sk-headless", {"file_ids": [file]})
+    with sqlite3.connect(directory / ".threadloom" / "threadloom.db") as connection:
+        connection.execute(
+            "UPDATE vector_store_files SET status = 'completed', embedding_model = 'old'"
+        )
+    connection.close()
+    with started(directory, *flags, **HEADLESS) as server:
+        told = '"event": "files were embedded by another model: run `threadloom reindex`"'
+
+        assert server.output.count(told) == 1
+        assert '"files": 1' in server.output
+    assert worker_output(directory).count(told) == 1

@@ -16,6 +16,7 @@ from threadloom.api.keys import first_key
 from threadloom.app import create_app
 from threadloom.background import Background
 from threadloom.commands.opened import open_context
+from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.llm.router import Router, find_local_servers
@@ -77,6 +78,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
     async with open_context(settings) as context:
         # Before the first key is made: a start that fails must not use up the only time it is shown.
         listening = listen(settings.server.host, settings.server.port)
+        await warn_of_outdated(context)
         background = Background(context, Parsers(settings.file_search))
         key = None if settings.auth.admin_key else await context.database.write(first_key)
         lines = await banner(context, key)

@@ -6,6 +6,7 @@ import sys
 
 from threadloom.background import Background
 from threadloom.commands.opened import open_context
+from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
 from threadloom.retrieval.parsing.parsers import Parsers
 
@@ -13,6 +14,7 @@ from threadloom.retrieval.parsing.parsers import Parsers
 async def work(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then hand back what is held. Raises StartError."""
     async with open_context(settings) as context:
+        await warn_of_outdated(context)
         background = Background(context, Parsers(settings.file_search))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
