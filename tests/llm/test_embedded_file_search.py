@@ -33,6 +33,8 @@ SEARCH = Function("file_search", "Searches the files.", {"type": "object", "prop
 CALL = ToolCall("call_1", "file_search", "{}")
 WEATHER_CALL = ToolCall("call_2", "get_weather", "{}")
 
+EARLIER = "How long is the warranty of the lamp?"
+
 
 def passages(documents: Mapping[str, tuple[str, str]] = DOCUMENTS) -> str:
     """The documents as a model hears them."""
@@ -115,21 +117,68 @@ async def test_it_does_not_search_without_the_tool() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "whole"),
+    ("question", "searched"),
     [
-        ("And how heavy is it?", "How long is the warranty of the lamp? And how heavy is it?"),
-        ("Why?", "How long is the warranty of the lamp? Why?"),
-        ("Batteries?", "How long is the warranty of the lamp? Batteries?"),
-        ("Who built the lighthouse of Cape Marrow?", "Who built the lighthouse of Cape Marrow?"),
+        ("And how heavy is it?", [f"{EARLIER} And how heavy is it?"]),
+        ("Why?", [f"{EARLIER} Why?"]),
+        ("Batteries?", ["Batteries?", f"{EARLIER} Batteries?"]),
+        ("And what about roses?", ["And what about roses?", f"{EARLIER} And what about roses?"]),
+        (
+            "Do owls leave their nests?",
+            [f"{EARLIER} Do owls leave their nests?", "Do owls leave their nests?"],
+        ),
+        ("Who built the lighthouse of Cape Marrow?", ["Who built the lighthouse of Cape Marrow?"]),
     ],
 )
-async def test_a_question_that_leans_on_the_one_before_takes_it_along(
-    question: str, whole: str
+async def test_a_question_that_may_lean_on_the_one_before_takes_it_along(
+    question: str, searched: list[str]
 ) -> None:
-    earlier = "How long is the warranty of the lamp?"
-    history = (said("Hello"), said(earlier), AssistantMessage("24 months"))
-    assert await queries(*history, said(question)) == [whole]
-    assert Question.of(question, []).whole == question
+    history = (said("Hello"), said(EARLIER), AssistantMessage("24 months"))
+    assert await queries(*history, said(question)) == searched
+    assert Question.of(question, []).readings == [Question(question)]
+
+
+GARDEN = {
+    "leave.txt": (
+        "Rules for employees and roses",
+        "Employees have 28 days of vacation each year. The days are written down.",
+    ),
+    "garden.txt": (
+        "",
+        "Roses need six hours of sun. Owls leave the barn at night. The market opens on Tuesdays.",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("And what about roses?", "Roses need six hours of sun."),
+        ("owls", "Owls leave the barn at night."),
+        ("When does the market open?", "The market opens on Tuesdays."),
+        ("unicorns", NOTHING),
+        ("And who designed it?", NOTHING),
+    ],
+)
+async def test_a_new_subject_is_not_answered_with_the_one_before(question: str, fact: str) -> None:
+    history = (said("How many days of vacation do employees have?"), AssistantMessage("28"))
+    heard = ToolMessage("call_1", passages(GARDEN))
+    asked = (said(question), AssistantMessage("", (CALL,)), heard)
+    found = await text(MODEL, ChatRequest("gpt-4o", (*history, *asked), tools=(SEARCH,)))
+    assert found.startswith(fact)
+    assert "28 days" not in found
+
+
+async def test_of_equal_answers_that_of_the_subject_before_is_quoted() -> None:
+    history = (said("How long is the warranty of the lamp?"), AssistantMessage("24 months"))
+    documents = {
+        "a.txt": ("", "The radio needs four batteries."),
+        "b.txt": ("", "The warranty of the lamp does not cover batteries."),
+    }
+    heard = ToolMessage("call_1", passages(documents))
+    asked = (said("What about batteries?"), AssistantMessage("", (CALL,)), heard)
+    found = await text(MODEL, ChatRequest("gpt-4o", (*history, *asked), tools=(SEARCH,)))
+    assert found == "The warranty of the lamp does not cover batteries.【0:1†b.txt】"
 
 
 @pytest.mark.parametrize(

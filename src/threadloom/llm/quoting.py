@@ -41,9 +41,10 @@ ASKING_CHARACTERS = frozenset("哪谁誰几幾吗嗎何么麼怎")
 STATEMENT = re.compile(
     r"\s*(?:i|i'm|i\u2019m|my|we|our|here)\b(?!.*(?:want|need|like|wonder|look))", re.IGNORECASE
 )
+POINTING = r"\b(?:it|its|they|them|their|this|that|these|those|he|him|his|she|her|hers)\b"
+POINTS_BACK = re.compile(POINTING, re.IGNORECASE)
 LEANING = re.compile(
-    r"^\s*(?:and|but|also|so|or|what about|how about|why|which one|how so|more)\b"
-    r"|\b(?:it|its|they|them|their|this|that|these|those|he|him|his|she|her|hers)\b",
+    r"^\s*(?:and|but|also|so|or|what about|how about|why|which one|how so|more)\b|" + POINTING,
     re.IGNORECASE,
 )
 WANTS_NUMBER = re.compile(
@@ -54,7 +55,7 @@ WANTS_NUMBER = re.compile(
 HAS_NUMBER = re.compile(
     r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|hundred|thousand|million|once|twice|daily|half"
     r"|first|second|third|fourth|fifth|last|\w+ly|january|february|march|april|may|june|july|august|\w+(?:tem|o|em)ber"
-    r"|\w+day|always|never|no)\b",
+    r"|\w+days?|always|never|no)\b",
     re.IGNORECASE,
 )
 DECIMAL = re.compile(r"\d+(?:[.,]\d+)+")
@@ -63,7 +64,7 @@ UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 @dataclass(frozen=True)
 class Question:
-    """A question; `context` is the user's message before it, if it leans on that."""
+    """A question; `context` is the user's message before it, if it may lean on that."""
 
     text: str
     context: str = ""
@@ -77,6 +78,16 @@ class Question:
     @property
     def whole(self) -> str:
         return f"{self.context} {self.text}".strip()
+
+    @property
+    def readings(self) -> list["Question"]:
+        """What may be meant, likeliest first: with its context, or without."""
+        alone, words = Question(self.text), len(terms_of(self.text))
+        if not self.context:
+            return [self]
+        if POINTS_BACK.search(self.text):
+            return [self, alone] if words > 1 else [self]
+        return [alone, self] if words else [self]
 
 
 @dataclass(frozen=True)
@@ -99,16 +110,25 @@ def seeks(text: str, earlier: Sequence[str]) -> bool:
 
 def arguments_for(question: Question) -> str:
     """The arguments of a search for the question."""
-    return orjson.dumps({"queries": [question.whole[:LONGEST_QUERY]]}).decode()
+    queries = [reading.whole[:LONGEST_QUERY] for reading in question.readings]
+    return orjson.dumps({"queries": queries}).decode()
 
 
 def answer(question: Question, heard: Iterable[str]) -> str:
     """The best sentences of the passages with their markers, or that there are none."""
     passages = [passage for text in heard for passage in fenced(text)]
-    quotes = best_quotes(question, passages)
+    quotes = likeliest_quotes(question, passages)
     if not quotes:
         return f"{NOTHING}“{question.text[:LONGEST_SENTENCE]}”"
     return " ".join(quote.text + quote.marker for quote in quotes)
+
+
+def likeliest_quotes(question: Question, passages: Sequence[Passage]) -> list[Quote]:
+    """Those of the first reading that has any; if others share some of them, only these."""
+    found = [best_quotes(reading, passages) for reading in question.readings]
+    first, *others = [quotes for quotes in found if quotes] or [[]]
+    shared = {quote.text for quotes in others for quote in quotes}
+    return [quote for quote in first if quote.text in shared] or first
 
 
 def best_quotes(question: Question, passages: Sequence[Passage]) -> list[Quote]:
