@@ -18,10 +18,12 @@ TOOLS = b"A hammer drives nails.\nA saw cuts wood from trees."
 
 
 @pytest.fixture
-async def server(database_url: str, model: ScriptedModel) -> AsyncGenerator[Running]:
+async def server(
+    database_url: str, model: ScriptedModel, clock: FrozenClock
+) -> AsyncGenerator[Running]:
     """A server that takes each line of a document for a chunk."""
     async with running_server(
-        database_url, ScriptedModels(model), parser=LineParser(), clock=FrozenClock()
+        database_url, ScriptedModels(model), parser=LineParser(), clock=clock
     ) as running:
         yield running
 
@@ -132,6 +134,22 @@ async def test_what_is_removed_is_found_no_more(http: httpx2.AsyncClient, store:
     await http.delete(f"/vector_stores/{store}")
     told = answer(await http.post(f"/vector_stores/{store}/search", json={"query": query}))
     assert told == refusal(404, f"No vector store found with id '{store}'.")
+
+
+async def test_an_expired_file_is_found_no_more(
+    http: httpx2.AsyncClient, store: str, client: AsyncOpenAI, clock: FrozenClock
+) -> None:
+    plums = await client.files.create(
+        file=("plums.txt", b"Plums grow on trees."),
+        purpose="assistants",
+        expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    await client.vector_stores.files.create_and_poll(plums.id, vector_store_id=store)
+    passages = texts(await search(http, store, query="trees"))
+    assert "Plums grow on trees." in passages
+    clock.advance(3600)
+    found = texts(await search(http, store, query="trees"))
+    assert sorted(found) == sorted(set(passages) - {"Plums grow on trees."})
 
 
 async def test_an_empty_store_has_nothing_to_find(http: httpx2.AsyncClient) -> None:

@@ -336,6 +336,26 @@ async def test_the_text_of_a_file_has_each_part_once(
     assert await get(raw, path) == page | {"data": data}
 
 
+async def test_an_expired_file_is_gone_before_it_is_swept(
+    still: Running, raw: httpx2.AsyncClient, store: str, file: str, clock: FrozenClock
+) -> None:
+    fields = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    expiring = (await make_file(raw, fields=fields))["id"]
+    path = f"/vector_stores/{store}/files"
+    for one in (file, expiring):
+        await attach(raw, store, one)
+        await ingest(still, store, one, "Text")
+    clock.advance(3599)
+    assert len((await get(raw, path))["data"]) == 2
+    assert len((await get(raw, f"{path}/{expiring}/content"))["data"]) == 1
+    clock.advance(1)
+    assert [one["id"] for one in (await get(raw, path))["data"]] == [file]
+    gone = refusal(404, f"No file found with id '{expiring}' in vector store '{store}'.")
+    for end in ("", "/content"):
+        assert answer(await raw.get(f"{path}/{expiring}{end}")) == gone
+    assert len((await get(raw, f"{path}/{file}/content"))["data"]) == 1
+
+
 @pytest.fixture
 async def sdk(still: Running) -> AsyncGenerator[AsyncOpenAI]:
     async with still.openai() as client:

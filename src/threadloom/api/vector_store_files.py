@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from threadloom.api.context import (
     Db,
@@ -17,7 +17,7 @@ from threadloom.api.context import (
     page_of,
 )
 from threadloom.api.route import VectorStoresRoute
-from threadloom.db.rows import ChunkRow, TombstoneRow, VectorStoreFileRow, VectorStoreRow
+from threadloom.db.rows import ChunkRow, FileRow, TombstoneRow, VectorStoreFileRow, VectorStoreRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
 from threadloom.retrieval import stores
 from threadloom.retrieval.stores import row_id
@@ -36,6 +36,8 @@ router = APIRouter(
     tags=["Vector stores"],
     route_class=VectorStoresRoute,
 )
+EXPIRED = select(FileRow.id).where(FileRow.expires_at <= bindparam("now"))
+"""Files that are not swept yet: few at any time, and found by an index."""
 StatusFilter = Annotated[VectorStoreFileStatus | None, Query(alias="filter")]
 
 
@@ -95,7 +97,10 @@ def create(tx: ProjectTx, store_id: str, body: FileCreate, *, tables: bool) -> S
 
 def shown(tx: ProjectTx, store_id: str, file_id: str) -> Shown:
     tx.show(VectorStoreRow, store_id)
-    return tx.show(VectorStoreFileRow, row_id(store_id, file_id))
+    row = tx.show(VectorStoreFileRow, row_id(store_id, file_id))
+    if tx.session.scalar(EXPIRED.where(FileRow.id == file_id), {"now": tx.now}):
+        raise tx.missing(VectorStoreFileRow, row["id"])
+    return row
 
 
 def page(
@@ -113,7 +118,8 @@ def page(
         before=query.before and row_id(store_id, query.before),
     )
     kept = [VectorStoreFileRow.status == status] if status else []
-    rows = tx.page(VectorStoreFileRow, in_rows, *kept, vector_store_id=store_id, **parent)
+    alive = VectorStoreFileRow.file_id.not_in(EXPIRED.params(now=tx.now))
+    rows = tx.page(VectorStoreFileRow, in_rows, alive, *kept, vector_store_id=store_id, **parent)
     return Rows([row | {"id": row["file_id"]} for row in rows.rows], rows.has_more)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import structlog
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 
 from threadloom.db.database import ProjectDatabase
 from threadloom.db.rows import ChunkRow, FileRow, VectorStoreFileRow, VectorStoreRow
@@ -43,6 +43,7 @@ PASSAGES = (
     .where(ChunkRow.seq.in_(bindparam("chunks", expanding=True)))
     .where(VectorStoreFileRow.project_id == bindparam("project_id"))
     .where(VectorStoreFileRow.status == "completed")
+    .where(or_(FileRow.expires_at.is_(None), FileRow.expires_at > bindparam("now")))
 )
 
 
@@ -188,14 +189,14 @@ def merged(
 
 
 def texts_of(tx: ProjectTx, chunks: Iterable[int]) -> dict[int, str]:
-    """Without those whose file went away meanwhile."""
-    asked = {"chunks": [*chunks], "project_id": tx.project_id}
+    """Without those whose file went away meanwhile, or has expired and is not swept yet."""
+    asked = {"chunks": [*chunks], "project_id": tx.project_id, "now": tx.now}
     return {row.seq: row.text for row in tx.session.execute(PASSAGES, asked)}
 
 
 def hits_of(tx: ProjectTx, best: Sequence[tuple[int, float]]) -> list[Hit]:
-    """The passages themselves, without those whose file went away meanwhile."""
-    asked = {"chunks": [chunk for chunk, _ in best], "project_id": tx.project_id}
+    """The passages themselves, as far as `texts_of` would give them."""
+    asked = {"chunks": [chunk for chunk, _ in best], "project_id": tx.project_id, "now": tx.now}
     found = {row.seq: row for row in tx.session.execute(PASSAGES, asked)}
     return [
         Hit(
