@@ -83,8 +83,8 @@ def delete_file(tx: ProjectTx, file_id: str) -> None:
 
 def remove(tx: Tx, file: FileRow) -> None:
     """Forget a locked file wherever it is named; its bytes are swept."""
-    detach(tx, file)
     forget_in_tools(tx, file)
+    detach(tx, file)
     discard(tx, file.blobs)
     tx.delete(file)
 
@@ -92,7 +92,7 @@ def remove(tx: Tx, file: FileRow) -> None:
 def detach(tx: Tx, file: FileRow) -> None:
     """Take a locked file out of its vector stores; its chunks are swept. Whoever ingests it loses its lease.
 
-    Stores before files, and each in order, as everybody locks them who needs both.
+    Stores before the files in them, and each in order, as everybody locks them who needs both.
     """
     found = select(VectorStoreFileRow).where(VectorStoreFileRow.file_id == file.id)
     store_ids = {row.vector_store_id for row in tx.session.scalars(found)}

@@ -1,7 +1,8 @@
 """What happens to vector stores: they are made, filled and used, they expire.
 
-Locks are taken in this order, or two transactions would wait for each other: file, vector store, file in it. So whoever
-changes what a search may find locks the store, or calls `raise_generation`, before touching the files in it.
+Locks are taken in this order, or two transactions would wait for each other: file, assistant or thread, vector store,
+file in it. So whoever changes what a search may find locks the store, or calls `raise_generation`, before touching the
+files in it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
