@@ -172,6 +172,14 @@ async def test_a_store_takes_no_files_that_search_cannot_read(raw: httpx2.AsyncC
     )
 
 
+async def test_a_file_without_an_extension_is_refused_in_words(raw: httpx2.AsyncClient) -> None:
+    files = [(await make_file(raw, name=name))["id"] for name in ("README", "b.png")]
+    told = await raw.post("/vector_stores", json={"file_ids": files})
+    assert told.json()["error"]["message"].startswith(
+        "Files with extensions [.png, none] are not supported for retrieval."
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value", "param", "code"),
     [

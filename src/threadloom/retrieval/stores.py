@@ -140,7 +140,9 @@ def attach(
 def refuse_unfit(tx: ProjectTx, file_ids: Iterable[str], *, tables: bool) -> None:
     """Refuse files that are not there or that file search cannot read; the others stay while this transaction lasts."""
     names = file_names(tx, file_ids)
-    unfit = {extension(name) for name in names.values() if not supported(name, tables=tables)}
+    unfit = {
+        extension(name) or "none" for name in names.values() if not supported(name, tables=tables)
+    }
     if unfit:
         raise InvalidRequest(
             f"Files with extensions [{', '.join(sorted(unfit))}] are not supported for retrieval. See "
