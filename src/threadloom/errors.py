@@ -62,6 +62,9 @@ class BodyTooLarge(InvalidRequest):
 
     status = 413
 
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is too large. The limit is {limit} bytes.")
+
 
 class BlobMissing(ApiError):
     """The content of the file is not in the file storage."""

@@ -8,14 +8,20 @@ import httpx2
 import pytest
 
 from tests.api.forms import BOUNDARY, PURPOSE, TYPE, form
-from tests.api.wire import answer, make_upload, refusal, send_file, succeeded
+from tests.api.wire import Answer, answer, make_upload, refusal, send_file, succeeded
 from tests.support.server import running_server
 from threadloom.testing import ScriptedModel, ScriptedModels
 
 LIMIT = 1024 * 1024
 HUNDRED = 100 * LIMIT
 PIECE = b"x" * 64 * 1024
-TOO_LARGE = refusal(413, "The request body is too large.")
+
+
+def beyond(limit: int) -> Answer:
+    return refusal(413, f"The request body is too large. The limit is {limit} bytes.")
+
+
+TOO_LARGE = beyond(LIMIT)
 
 
 @pytest.fixture
@@ -88,8 +94,8 @@ async def test_a_body_of_just_the_limit_is_read(small: httpx2.AsyncClient) -> No
 
 async def test_files_have_a_limit_of_their_own(small: httpx2.AsyncClient) -> None:
     assert succeeded(await send_file(small, b"x" * 4 * LIMIT))["bytes"] == 4 * LIMIT
-    assert answer(await send_file(small, b"x" * (4 * LIMIT + 1))) == TOO_LARGE
-    assert answer(await send_file(small, b"x" * 8 * LIMIT)) == TOO_LARGE
+    assert answer(await send_file(small, b"x" * (4 * LIMIT + 1))) == beyond(4 * LIMIT)
+    assert answer(await send_file(small, b"x" * 8 * LIMIT)) == beyond(4 * LIMIT)
 
 
 async def test_parts_of_uploads_have_a_limit_of_their_own(small: httpx2.AsyncClient) -> None:

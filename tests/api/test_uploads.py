@@ -26,7 +26,7 @@ from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels, Seque
 
 UPLOAD = nth("upload")
 FILE = f"file-{1:024d}"
-TOO_LARGE = refusal(413, "The request body is too large.")
+TOO_LARGE = refusal(413, "The request body is too large. The limit is 100 bytes.")
 PENDING: Json = {
     "id": UPLOAD,
     "object": "upload",

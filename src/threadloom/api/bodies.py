@@ -25,23 +25,31 @@ DRAINED = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class BodyLimits:
-    """The largest bodies, in bytes."""
+class BodyLimit:
+    """What the operator allows, in bytes, and what may come around it."""
 
-    json: int
-    file: int
-    part: int
+    content: int
+    envelope: int = 0
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """The largest bodies."""
+
+    json: BodyLimit
+    file: BodyLimit
+    part: BodyLimit
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         files = settings.files
         return cls(
-            json=settings.server.max_body,
-            file=files.max_bytes + ENVELOPE,
-            part=files.max_part_bytes + ENVELOPE,
+            json=BodyLimit(settings.server.max_body),
+            file=BodyLimit(files.max_bytes, ENVELOPE),
+            part=BodyLimit(files.max_part_bytes, ENVELOPE),
         )
 
-    def at(self, path: str) -> int:
+    def at(self, path: str) -> BodyLimit:
         if path == "/v1/files":
             return self.file
         if path.startswith("/v1/uploads/") and path.endswith("/parts"):
@@ -52,17 +60,18 @@ class BodyLimits:
 class Body:
     """A request's body on its way in, up to a limit that only its reader can find out."""
 
-    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limit: BodyLimit) -> None:
         headers = Headers(scope=scope)
         self._receive = receive
-        self._left = limit
+        self._limit = limit.content
+        self._left = limit.content + limit.envelope
         self._length = int(headers.get("content-length", "0"))
         self._is_coming = self._length > 0 or "transfer-encoding" in headers
 
     def refuse_announced(self) -> None:
         """Raises BodyTooLarge."""
         if self._length > self._left:
-            raise BodyTooLarge
+            raise BodyTooLarge(self._limit)
 
     async def receive(self) -> Message:
         """Raises BodyTooLarge."""
@@ -70,7 +79,7 @@ class Body:
         self._left -= len(message.get("body", b""))
         self._is_coming = message.get("more_body", False)
         if self._left < 0:
-            raise BodyTooLarge
+            raise BodyTooLarge(self._limit)
         return message
 
     @property

@@ -118,10 +118,11 @@ async def text_of(source: AsyncIterator[Event]) -> str:
 
 async def at_most(limit: int, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Raises BodyTooLarge."""
+    left = limit
     async for piece in pieces:
-        limit -= len(piece)
-        if limit < 0:
-            raise BodyTooLarge
+        left -= len(piece)
+        if left < 0:
+            raise BodyTooLarge(limit)
         yield piece
 
 
