@@ -90,6 +90,9 @@ async def test_hostile_files_end_with_a_reason_and_harm_nobody(
     assert len(listed) == len(HOSTILE)
     for file in listed:
         expected = HOSTILE[names[file["id"]]].says
-        assert (file["status"] == "completed") == (expected is None), names[file["id"]]
+        assert (file["status"] == "completed") == (expected is None), (
+            names[file["id"]],
+            file["last_error"],
+        )
         assert file["status"] == "completed" or file["last_error"]["message"]
     assert grown < ALLOWED

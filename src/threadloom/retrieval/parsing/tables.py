@@ -32,19 +32,21 @@ def read_csv(text: str, tokens: int) -> Iterator[Section]:
 def read_xlsx(path: Path, tokens: int) -> Iterator[Section]:
     """A heading for each sheet; formulas give the values that were saved with them."""
     refuse_bombs(path)
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    for number, sheet in enumerate(book.worksheets, 1):
-        assert isinstance(sheet, ReadOnlyWorksheet)
-        sheet.reset_dimensions()  # what a file tells of its size need not be so
-        title = tidy(sheet.title).strip()
-        rows = ([shown(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
-        room = max(tokens - CL100K_TOKENS.count(title) - 1, tokens // 2)
-        for group in groups(clean(rows), room):
-            yield Section(
-                f"{title}\n{group}",
-                headings=(Heading(0, title),),
-                reach=number / len(book.worksheets),
-            )
+    # Opened here, because openpyxl refuses a path without an extension, and copies of documents have none.
+    with path.open("rb") as file:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        for number, sheet in enumerate(book.worksheets, 1):
+            assert isinstance(sheet, ReadOnlyWorksheet)
+            yield from read_sheet(sheet, tokens, reach=number / len(book.worksheets))
+
+
+def read_sheet(sheet: ReadOnlyWorksheet, tokens: int, *, reach: float) -> Iterator[Section]:
+    sheet.reset_dimensions()  # what a file tells of its size need not be so
+    title = tidy(sheet.title).strip()
+    rows = ([shown(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
+    room = max(tokens - CL100K_TOKENS.count(title) - 1, tokens // 2)
+    for group in groups(clean(rows), room):
+        yield Section(f"{title}\n{group}", headings=(Heading(0, title),), reach=reach)
 
 
 def refuse_bombs(path: Path) -> None:
