@@ -221,7 +221,7 @@ class FileSearch(Section):
         description="Bytes of index kept in memory by one process; what was not used for longest goes first.",
     )
     ingestions: int = Field(
-        default=4, ge=1, description="Files that one worker process ingests at once."
+        default=16, ge=1, description="Files that one worker process ingests at once."
     )
     parsers: int = Field(
         default=2, ge=1, description="Processes that read documents for one worker process."

@@ -164,7 +164,7 @@ class Ingestion:
         try:
             await self._blobs.download(job.blobs, document)
             async with aclosing(self._parser.parse(document, job.filename, job.chunking)) as parsed:
-                async for embedded in self._embedded(job, parsed):
+                async for embedded in self._embedded(job, ahead(parsed)):
                     if held_back is not None:
                         await self._database.write(store, job, held_back)
                     held_back = embedded
@@ -185,6 +185,17 @@ class Ingestion:
                 yield Embedded(position - len(chunks), chunks, windows, group.progress)
         if position < job.stored:
             raise ChangedText
+
+
+async def ahead(parsed: AsyncIterator[Parsed]) -> AsyncIterator[Parsed]:
+    """Each group once the next one was read: a short document is read, and its parser free, before it is embedded."""
+    held: Parsed | None = None
+    async for group in parsed:
+        if held is not None:
+            yield held
+        held = group
+    if held is not None:
+        yield held
 
 
 def make_clean(folder: Path, before: float) -> None:
