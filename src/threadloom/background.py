@@ -69,8 +69,6 @@ class Background:
                 await files.sweep(self._context.database, self._context.blobs)
                 await stores.sweep(self._context.database)
                 await self._ingestion.sweep()
-                await stores.sweep(self._context.database)
-                await self._ingestion.sweep()
             except SQLAlchemyError as error:
                 log.warning("sweeping failed", error=type(error).__name__)
             await asyncio.sleep(SWEEP_EVERY)
