@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import structlog
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import Row, bindparam, or_, select
 
 from threadloom.db.database import ProjectDatabase
 from threadloom.db.rows import ChunkRow, FileRow, VectorStoreFileRow, VectorStoreRow
@@ -189,15 +189,17 @@ def merged(
 
 
 def texts_of(tx: ProjectTx, chunks: Iterable[int]) -> dict[int, str]:
+    return {seq: row.text for seq, row in passages(tx, chunks).items()}
+
+
+def passages(tx: ProjectTx, chunks: Iterable[int]) -> dict[int, Row[*tuple[Any, ...]]]:
     """Without those whose file went away meanwhile, or has expired and is not swept yet."""
     asked = {"chunks": [*chunks], "project_id": tx.project_id, "now": tx.now}
-    return {row.seq: row.text for row in tx.session.execute(PASSAGES, asked)}
+    return {row.seq: row for row in tx.session.execute(PASSAGES, asked)}
 
 
 def hits_of(tx: ProjectTx, best: Sequence[tuple[int, float]]) -> list[Hit]:
-    """The passages themselves, as far as `texts_of` would give them."""
-    asked = {"chunks": [chunk for chunk, _ in best], "project_id": tx.project_id, "now": tx.now}
-    found = {row.seq: row for row in tx.session.execute(PASSAGES, asked)}
+    found = passages(tx, [chunk for chunk, _ in best])
     return [
         Hit(
             file_id=row.file_id,
