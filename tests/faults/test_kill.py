@@ -163,7 +163,10 @@ async def test_while_cancelling(cluster: Cluster) -> None:
 
 
 async def test_frozen_inside_a_transaction(cluster: Cluster, upstream: Upstream) -> None:
-    """A frozen worker keeps its rows locked, so that nobody could claim, cancel or delete its run."""
+    """A frozen worker keeps its rows locked, so that nobody could claim, cancel or delete its run.
+
+    Two of its transactions are open here: one that tells of the answer, and behind it one that renews the lease.
+    """
     client = cluster.client
     run = await client.begin(SLOWLY)
     async with client.following(run) as stream:
@@ -171,7 +174,7 @@ async def test_frozen_inside_a_transaction(cluster: Cluster, upstream: Upstream)
         with psycopg.connect(cluster.fleet.database_url) as lock:
             lock.execute("LOCK TABLE events IN EXCLUSIVE MODE")
             with psycopg.connect(cluster.fleet.database_url, autocommit=True) as look:
-                waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+                waiting = "SELECT count(DISTINCT pid) = 2 FROM pg_locks WHERE NOT granted"
                 await until(lambda: (look.execute(waiting).fetchone() or (False,))[0], "A waits")
             cluster.a.pause()
         cluster.b.resume()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
-from psycopg.errors import DeadlockDetected
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -131,8 +131,8 @@ class ConnectionLost(SQLAlchemyError):
     """The connection broke before the commit."""
 
 
-class Deadlock(SQLAlchemyError):
-    """Two transactions waited for each other, and the database ended this one."""
+class NotLocked(SQLAlchemyError):
+    """The transaction waited too long for a lock, or for one that waited for it, and the database ended it."""
 
 
 @contextmanager
@@ -149,14 +149,14 @@ def run_each(connection: Connection, jobs: Sequence[Job]) -> None:
     """Each job in a transaction of its own, and again when it failed through no fault of its own.
 
     A connection breaks while it lies idle, and its next user learns of it; of two transactions that wait for each other
-    PostgreSQL ends one. Nothing was committed by then.
+    PostgreSQL ends one, and it ends one that waits too long. Nothing was committed by then.
     """
     for job in jobs:
         for _ in range(TRIES - 1):
             try:
                 run_one(connection, job)
                 break
-            except (ConnectionLost, Deadlock):
+            except (ConnectionLost, NotLocked):
                 continue
         else:
             run_one(connection, job)
@@ -169,8 +169,8 @@ def run_one(connection: Connection, job: Job) -> None:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise ConnectionLost from error
-            if isinstance(error.orig, DeadlockDetected):
-                raise Deadlock from error
+            if isinstance(error.orig, (DeadlockDetected, LockNotAvailable)):
+                raise NotLocked from error
             raise
 
 

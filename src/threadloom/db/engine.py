@@ -18,6 +18,9 @@ WAL_TRIES = 100
 WAL_PAUSE = 0.05
 POSTGRES_IDLE = "5s"
 """How long a process may stand still inside a transaction: a frozen one would keep its rows locked for ever."""
+POSTGRES_LOCK = "4s"
+"""How long a statement waits for a lock. Less than the above: else the next transaction of a frozen process, which waits
+for the rows of its first, would get them when that one ends, and keep them as long again."""
 
 
 def is_sqlite(engine: Engine) -> bool:
@@ -71,6 +74,7 @@ def switch_to_wal(connection: sqlite3.Connection) -> None:
 def prepare_postgres(connection: DBAPIConnection, _: object) -> None:
     with closing(connection.cursor()) as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = '{POSTGRES_IDLE}'")
+        cursor.execute(f"SET lock_timeout = '{POSTGRES_LOCK}'")
     connection.commit()
 
 

@@ -46,5 +46,8 @@ def locked(connection: Connection) -> Generator[None]:
     """One process migrates at a time; SQLite's write transaction is the lock."""
     with connection.begin():
         if not is_sqlite(connection.engine):
+            connection.execute(
+                text("SET LOCAL lock_timeout = 0")
+            )  # another process's migration may take long
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         yield
