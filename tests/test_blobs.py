@@ -83,8 +83,12 @@ async def test_several_blobs_are_read_one_after_the_other(blobs: Blobs) -> None:
 
 async def test_blobs_become_a_local_file(blobs: Blobs, tmp_path: Path) -> None:
     keys = [await write(blobs, b"one " * 1_000_000), await write(blobs, b"two")]
-    await blobs.download(keys, tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == b"one " * 1_000_000 + b"two"
+    async with blobs.as_file(keys, tmp_path / "copy") as path:
+        assert path.read_bytes() == b"one " * 1_000_000 + b"two"
+    async with blobs.as_file(keys[1:], tmp_path / "copy") as path:
+        assert path.read_bytes() == b"two"
+    assert not (tmp_path / "copy").exists()
+    assert await content(blobs, *keys[1:]) == b"two"
 
 
 async def test_a_missing_blob_is_told_apart(blobs: Blobs, tmp_path: Path) -> None:
@@ -92,7 +96,8 @@ async def test_a_missing_blob_is_told_apart(blobs: Blobs, tmp_path: Path) -> Non
     with pytest.raises(BlobMissing):
         await content(blobs, there, blobs.new_key())
     with pytest.raises(BlobMissing):
-        await blobs.download([blobs.new_key()], tmp_path / "copy")
+        async with blobs.as_file([blobs.new_key()], tmp_path / "copy"):
+            pass
 
 
 async def test_deleted_blobs_are_gone_and_others_stay(blobs: Blobs) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -64,8 +64,22 @@ class Blobs:
             while piece := await read_piece(reader):
                 yield piece
 
-    async def download(self, keys: Sequence[str], path: Path) -> None:
-        """Copy the bytes of all keys into one local file."""
+    @asynccontextmanager
+    async def as_file(self, keys: Sequence[str], copy: Path) -> AsyncGenerator[Path]:
+        """One local file with the bytes of all keys, to be read only: the blob itself, or for a while a copy of it."""
+        if isinstance(self._store, LocalStore) and len(keys) == 1:
+            blob = root(self._store) / keys[0]
+            with finding():
+                blob.stat()
+            yield blob
+            return
+        try:
+            await self._download(keys, copy)
+            yield copy
+        finally:
+            await asyncio.to_thread(copy.unlink, missing_ok=True)
+
+    async def _download(self, keys: Sequence[str], path: Path) -> None:
         with await asyncio.to_thread(path.open, "wb") as file:
             async for piece in self.read(keys):
                 await asyncio.to_thread(write_all, file, piece)
@@ -88,14 +102,17 @@ def write_all(file: IO[bytes], piece: bytes) -> None:
     file.write(piece)
 
 
+def root(store: LocalStore) -> Path:
+    assert store.prefix is not None  # open_blobs gives it one
+    return store.prefix
+
+
 def unlink(store: LocalStore, keys: Sequence[str]) -> None:
     """Also what a killed process had written so far, which the store keeps beside and does not show."""
-    root = store.prefix
-    assert root is not None  # open_blobs gives it one
     with answering():
         for key in keys:
-            (root / key).unlink(missing_ok=True)
-            for unfinished in root.glob(f"{key}#*"):
+            (root(store) / key).unlink(missing_ok=True)
+            for unfinished in root(store).glob(f"{key}#*"):
                 unfinished.unlink(missing_ok=True)
 
 

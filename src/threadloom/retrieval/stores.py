@@ -8,7 +8,7 @@ files in it.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 
 from threadloom.db.rows import (
     FileRow,
@@ -32,6 +32,12 @@ INGESTION = "ingestion"
 MAX_FILES = 10_000
 NOTED_EVERY = 60
 """Seconds between two notes that a store is in use."""
+RAISE_GENERATION = (
+    update(VectorStoreRow)
+    .where(VectorStoreRow.id == bindparam("store_id"))
+    .values(generation=VectorStoreRow.generation + 1)
+    .execution_options(synchronize_session=False)
+)
 
 
 def new_store(
@@ -105,12 +111,7 @@ def note_use(tx: Tx, store: VectorStoreRow) -> None:
 
 def raise_generation(tx: Tx, store_id: str) -> None:
     """Say that a search may find something else from now on; this locks the store."""
-    tx.session.execute(
-        update(VectorStoreRow)
-        .where(VectorStoreRow.id == store_id)
-        .values(generation=VectorStoreRow.generation + 1)
-        .execution_options(synchronize_session=False)
-    )
+    tx.session.execute(RAISE_GENERATION, {"store_id": store_id})
 
 
 # Files go in
