@@ -26,6 +26,7 @@ from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.types.vector_stores import StaticChunking
 
 CLIENTS = 32
+POLL = 1.0
 PAUSE = 2.0
 """Seconds between two chats of one client."""
 UPLOADS = 8
@@ -135,7 +136,7 @@ def waits(name: str, firsts: Sequence[float]) -> list[Figure]:
 
 async def completed(client: AsyncOpenAI, store_id: str, files: int) -> None:
     while (await client.vector_stores.retrieve(store_id)).file_counts.completed < files:  # noqa: ASYNC110
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(POLL)
 
 
 async def ingest(serving: Serving, given: Documents) -> float:

@@ -1,9 +1,11 @@
 """The embedder that needs no key and no network: queries in this process, passages in a child of it (ADR 0007)."""
 
 import asyncio
+import os
 import sys
 import threading
 from asyncio.subprocess import PIPE, Process
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,9 +25,13 @@ log = structlog.stdlib.get_logger()
 COMMAND = (sys.executable, "-m", "threadloom.retrieval.minilm_process")
 # Characters of texts in one request, about 30 windows: long enough to keep all processors busy, short enough to take turns.
 PORTION = 32_000
+# Requests that the child has at once.
+AHEAD = 2
 TRIES = 3
 IDLE = 60.0
-# The child only gets the time that nobody else wants.
+# Chats and searches come first: with every processor busy the child gets what they leave, already while it starts.
+NICENESS = 19
+# So it only gets the time that nobody else wants.
 PATIENCE = 600.0
 QUERIES = 2
 # Measured: docs/retrieval.md.
@@ -89,7 +95,7 @@ class Asked:
     """Texts of one caller, and their windows once they are there."""
 
     texts: Sequence[str]
-    windows: list[Windows] | None = None
+    windows: asyncio.Future[list[Windows]]
 
     @property
     def size(self) -> int:
@@ -102,8 +108,9 @@ class PassageProcess:
     def __init__(self, command: Sequence[str], idle: float) -> None:
         self._command = command
         self._idle = idle
-        self._turn = asyncio.Lock()
-        self._waiting: list[Asked] = []
+        self._waiting: deque[Asked] = deque()
+        self._exchanges: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
         self._child: Child | None = None
         self._leaving: asyncio.TimerHandle | None = None
 
@@ -112,35 +119,49 @@ class PassageProcess:
 
         Small requests that wait are sent together: one text alone would leave all processors but one without work.
         """
-        asked = Asked(texts)
+        asked = Asked(texts, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
-        try:
-            async with self._turn:
-                if asked.windows is None:
-                    await self._answer(self._together_with(asked))
-        finally:
-            if asked in self._waiting:
-                self._waiting.remove(asked)
-        assert asked.windows is not None
-        return asked.windows
+        self._send()
+        return await asked.windows
 
-    def _together_with(self, first: Asked) -> list[Asked]:
-        """What is answered next: this caller, and as many others as fit."""
-        group, size = [first], first.size
-        for other in self._waiting:
-            if other is not first and size + other.size <= PORTION:
-                group.append(other)
-                size += other.size
+    def _send(self) -> None:
+        """Keep the child busy: the next request lies there before its answer to the last one has come."""
+        while self._waiting and len(self._exchanges) < AHEAD:
+            exchange = asyncio.create_task(self._answer(self._next_group()))
+            self._exchanges.add(exchange)
+            exchange.add_done_callback(self._sent)
+
+    def _sent(self, exchange: asyncio.Task[None]) -> None:
+        self._exchanges.discard(exchange)
+        self._send()
+
+    def _next_group(self) -> list[Asked]:
+        """Who is answered next: the first that waits, and as many after it as fit."""
+        group = [self._waiting.popleft()]
+        size = group[0].size
+        while self._waiting and size + self._waiting[0].size <= PORTION:
+            size += self._waiting[0].size
+            group.append(self._waiting.popleft())
         return group
 
     async def _answer(self, group: Sequence[Asked]) -> None:
-        """Those that get no answer here still wait, and ask themselves."""
-        texts = [text for asked in group for text in asked.texts]
-        windows = iter(read_answer(await self._exchange(orjson.dumps(texts)), len(texts)))
-        for asked in group:
-            asked.windows = [*islice(windows, len(asked.texts))]
-            if asked in self._waiting:  # it may have left meanwhile
-                self._waiting.remove(asked)
+        asking = [asked for asked in group if not asked.windows.done()]  # others have left
+        texts = [text for asked in asking for text in asked.texts]
+        try:
+            windows = iter(read_answer(await self._exchange(orjson.dumps(texts)), len(texts)))
+        except asyncio.CancelledError:
+            for asked in asking:
+                asked.windows.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - it belongs to those who ask
+            for asked in asking:
+                if not asked.windows.done():
+                    asked.windows.set_exception(error)
+            return
+        for asked in asking:
+            theirs = [*islice(windows, len(asked.texts))]
+            if not asked.windows.done():
+                asked.windows.set_result(theirs)
 
     async def _exchange(self, request: bytes) -> bytes:
         for _ in range(TRIES):
@@ -148,71 +169,97 @@ class PassageProcess:
             try:
                 async with asyncio.timeout(PATIENCE):
                     return await child.exchange(request)
-            except (OSError, asyncio.IncompleteReadError):
+            except OSError:
                 log.warning("embedding process lost", code=child.process.returncode)
-                await self.stop()
+                await self._replace(child)
             finally:
                 self._sleep_later()
         raise EmbeddingError("The embedding process ended unexpectedly; try again later.")
 
     async def stop(self) -> None:
         """End the child at once; a later request starts another."""
+        for exchange in self._exchanges:
+            exchange.cancel()
         if self._leaving is not None:
             self._leaving.cancel()
         if self._child is not None:
-            child, self._child = self._child, None
+            await self._replace(self._child)
+
+    async def _replace(self, child: "Child") -> None:
+        """End this child, unless somebody did already."""
+        if self._child is child:
+            self._child = None
             await child.stop()
 
     async def _awake(self) -> "Child":
-        if self._leaving is not None:
-            self._leaving.cancel()
-        if self._child is None or self._child.is_leaving:
-            await self.stop()
-            self._child = await Child.start(self._command)
-        return self._child
+        async with self._starting:
+            if self._leaving is not None:
+                self._leaving.cancel()
+            if self._child is not None and self._child.is_leaving:
+                await self._replace(self._child)
+            if self._child is None:
+                self._child = await Child.start(self._command)
+            return self._child
 
     def _sleep_later(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
         if self._child is not None:
             loop = asyncio.get_running_loop()
             self._leaving = loop.call_later(self._idle, self._child.leave)
 
 
-@dataclass
 class Child:
-    """A process that embeds. `unread` counts its answers to come, also to callers that left."""
+    """A process that embeds, and the answers that it owes, in their order."""
 
-    process: Process
-    stdin: asyncio.StreamWriter
-    messages: Messages
-    unread: int = 0
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process = process
+        self._stdin = process.stdin
+        self._messages = Messages(process.stdout)
+        self._owed: deque[asyncio.Future[bytes]] = deque()
+        self._reading = asyncio.create_task(self._read())
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> Self:
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        return cls(process, process.stdin, Messages(process.stdout))
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        return cls(process)
 
     async def exchange(self, request: bytes) -> bytes:
-        self.stdin.write(frame(request))
-        self.unread += 1
-        await self.stdin.drain()
-        while True:
-            message = await self.messages.next()
-            self.unread -= 1
-            if not self.unread:
-                return message
+        """Raises ConnectionError when the child is gone."""
+        answer = asyncio.get_running_loop().create_future()
+        self._owed.append(answer)
+        if self._reading.done():
+            raise ConnectionResetError
+        self._stdin.write(frame(request))
+        await self._stdin.drain()
+        return await answer
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                message = await self._messages.next()
+                answer = self._owed.popleft()
+                if not answer.done():  # its caller may have left
+                    answer.set_result(message)
+        except (asyncio.IncompleteReadError, OSError):
+            for answer in self._owed:
+                if not answer.done():
+                    answer.set_exception(ConnectionResetError())
 
     @property
     def is_leaving(self) -> bool:
-        return self.stdin.is_closing() or self.process.returncode is not None
+        return self._stdin.is_closing() or self.process.returncode is not None
 
     def leave(self) -> None:
         """The child ends when its standard input does."""
-        self.stdin.close()
+        self._stdin.close()
 
     async def stop(self) -> None:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-        self.stdin.close()
+        await self._reading
+        self._stdin.close()

@@ -1,6 +1,5 @@
 """What a parser may use, set by itself before it sees its first document."""
 
-import os
 import resource
 from pathlib import Path
 
@@ -10,7 +9,7 @@ FILES = 64
 
 
 def confine(memory: int) -> None:
-    """Bounds for good: so much memory more than now, few open files, no files written; and others go first.
+    """Bounds for good: so much memory more than now, few open files, no files written.
 
     On Linux the kernel also refuses what no parser needs (`syscalls`). Files can still be read, as far as the server may.
     """
@@ -19,7 +18,6 @@ def confine(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
     refuse_syscalls()
 
 
