@@ -373,6 +373,22 @@ class StrayBlobRow(Row):
     due_at: Mapped[float]
 
 
+class SandboxFileRow(InThread, Row):
+    """A file that code left in its thread's sandbox, kept so that the next sandbox can have it again.
+
+    `id` is that of its File. There is one once an answer linked it, and then `blobs` is empty, because the bytes are the
+    File's. What changes gets a new id.
+    """
+
+    __tablename__ = "sandbox_files"
+    __table_args__ = (UniqueConstraint("thread_id", "path"), NEVER_AGAIN)
+    noun = "file"
+
+    path: Mapped[str]
+    size: Mapped[int]
+    blobs: Mapped[list[str]] = mapped_column(Json(list[str]))
+
+
 class VectorStoreRow(Owned, Row):
     """A vector store. `generation` counts the changes of what a search of it may find.
 
