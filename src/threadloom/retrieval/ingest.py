@@ -5,11 +5,11 @@ goes on from there; a file is searchable only once its last chunk and its comple
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import structlog
@@ -29,12 +29,17 @@ from threadloom.retrieval.parsing import Chunk, Parsed, Parser, UnreadableFile
 from threadloom.retrieval.stores import INGESTION, discard_chunks, raise_generation
 from threadloom.types.vector_stores import FileError, FileErrorCode, StaticChunking
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 MAX_CLAIMS = 20
 """Claims of a file that gets no further: one that takes its worker down shall not do so for ever."""
 MAX_TRIES = 5
 """The same, when it is the embedder or the storage that does not answer."""
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
+WRITES = 2
+"""Transactions of ingestion that wait for the database at once."""
 HOUR = 3_600.0
 VECTORS = np.dtype("<f2")
 FILE = select(FileRow.filename, FileRow.blobs).where(FileRow.id == bindparam("file_id"))
@@ -140,6 +145,7 @@ class Ingestion:
         self._parser = parser
         self._embedder = embedder
         self._folder = folder
+        self._writing = asyncio.Semaphore(WRITES)
         self._queue = Queue(
             database,
             VectorStoreFileRow,
@@ -166,21 +172,21 @@ class Ingestion:
         if held.reason is None:
             await held.perform(self._ingest(held.claim))
         if held.reason is AbortReason.SHUTDOWN:
-            await self._database.write(hand_back, held.claim)
+            await self._write(hand_back, held.claim)
 
     async def _ingest(self, claim: Claim) -> None:
-        job = await self._database.write(begin, claim, self._embedder.model)
+        job = await self._write(begin, claim, self._embedder.model)
         if job is None:
             return
         try:
             await self._take_in(job)
         except ChangedText:
-            await self._database.write(start_over, claim)
+            await self._write(start_over, claim)
         except UnreadableFile as error:
-            await self._database.write(fail, claim, error.code, error.message)
+            await self._write(fail, claim, error.code, error.message)
         except (EmbeddingError, BlobMissing, StorageUnavailable) as error:
             log.warning("ingestion is tried again", id=claim.id, error=str(error))
-            await self._database.write(try_again, claim, str(error))
+            await self._write(try_again, claim, str(error))
 
     async def _take_in(self, job: Job) -> None:
         """Parse, embed and store; what is embedded last is stored together with the file's completion."""
@@ -192,9 +198,16 @@ class Ingestion:
         ):
             async for embedded in self._embedded(job, ahead(parsed)):
                 if held_back is not None:
-                    await self._database.write(store, job, held_back)
+                    await self._write(store, job, held_back)
                 held_back = embedded
-        await self._database.write(complete, job, held_back)
+        await self._write(complete, job, held_back)
+
+    async def _write(
+        self, action: Callable[Concatenate[Tx, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """A few at a time: what runs and requests want to write is not to wait behind all files at once."""
+        async with self._writing:
+            return await self._database.write(action, *args, **kwargs)
 
     async def _embedded(self, job: Job, parsed: AsyncIterator[Parsed]) -> AsyncIterator[Embedded]:
         """The document's chunks that are not stored yet. Raises ChangedText."""
