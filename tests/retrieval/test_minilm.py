@@ -137,6 +137,16 @@ async def test_a_process_that_died_is_replaced(embedder: EmbeddedEmbedder) -> No
     assert np.array_equal(await embedder.embed_passages(["Hello."]), before)
 
 
+async def test_what_a_dying_process_was_asked_is_asked_again(embedder: EmbeddedEmbedder) -> None:
+    texts = [LONG, "Hello.", LONG[:3_000], LONG * 8]
+    before = [await embedder.embed_passages([text]) for text in texts]
+    asked = [asyncio.create_task(embedder.embed_passages([text])) for text in texts]
+    await asyncio.sleep(0.01)
+    os.kill(process_id(embedder), signal.SIGKILL)
+    for expected, task in zip(before, asked, strict=True):
+        assert np.array_equal(await task, expected)
+
+
 async def test_a_process_that_dies_again_and_again_is_an_error() -> None:
     embedder = EmbeddedEmbedder(command=("false",))
     with pytest.raises(EmbeddingError, match="ended unexpectedly"):

@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Self
@@ -224,7 +225,8 @@ class Child:
     @classmethod
     async def start(cls, command: Sequence[str]) -> Self:
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        with suppress(ProcessLookupError):  # it ended at once: whoever asks it will see
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         return cls(process)
 
     async def exchange(self, request: bytes) -> bytes:

@@ -70,7 +70,8 @@ class Child:
             start_new_session=True,
             limit=BUFFER,
         )
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+        with suppress(ProcessLookupError):  # it ended at once, which is noticed below
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         child = cls(process)
         try:
             child._seconds = child._left = START_SECONDS
