@@ -3,7 +3,7 @@
 # and root is not needed. Exit code 69 means that there is none to be had; the lines above it say why.
 set -euo pipefail
 
-SOCKET=${DOCKER_SOCKET:-/var/run/docker.sock}
+export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}
 LOG=${DOCKERD_LOG:-/var/log/threadloom-dockerd.log}
 CGROUPS=/sys/fs/cgroup
 NO_NETWORK="--iptables=false --ip6tables=false --bridge=none"
@@ -64,7 +64,7 @@ hand_on_controllers() {
 # start_engine ARGUMENTS...: true once it answers; otherwise it is gone, and its last lines are printed.
 start_engine() {
   say "starting dockerd $*"
-  setsid dockerd --host "unix://$SOCKET" "$@" >"$LOG" 2>&1 </dev/null 9>&- &
+  setsid dockerd --host "$DOCKER_HOST" --log-level warn "$@" >"$LOG" 2>&1 </dev/null 9>&- &
   local daemon=$!
   for _ in $(seq 300); do
     answers && return
@@ -79,9 +79,8 @@ start_engine() {
 }
 
 command -v docker >/dev/null && answers && finish
-[ "$(id -u)" = 0 ] || give_up "no engine answers at ${DOCKER_HOST:-$SOCKET}, and only root can start one"
-[ -z "${DOCKER_HOST:-}" ] || [ "$DOCKER_HOST" = "unix://$SOCKET" ] || give_up "no engine answers at $DOCKER_HOST, which is not here"
-export DOCKER_HOST=unix://$SOCKET
+[ "$(id -u)" = 0 ] || give_up "no engine answers at $DOCKER_HOST, and only root can start one"
+[ "${DOCKER_HOST#unix://}" != "$DOCKER_HOST" ] || give_up "no engine answers at $DOCKER_HOST, and it is not for us to start"
 
 # One at a time: of two engines on one machine the second takes the first one's network away.
 exec 9>"$LOG.lock"
@@ -89,7 +88,6 @@ flock 9
 command -v docker >/dev/null && answers && finish
 command -v dockerd >/dev/null || install_engine
 prepare_cgroups
-rm -f "$SOCKET" # nobody listens on it
 
 # A container may let it neither write firewall rules nor stack file systems.
 for arguments in "" "$NO_NETWORK" "--storage-driver=vfs" "--storage-driver=vfs $NO_NETWORK"; do
