@@ -50,6 +50,7 @@ GOODBYES = {
     "idle": "The sandbox was not used for long and has ended.",
     "life": "The sandbox has reached the end of its life.",
 }
+ANOTHER_VERSION = "Its image is of another version: run `threadloom sandbox build`."
 GONE = "The sandbox has ended."
 
 
@@ -96,7 +97,7 @@ class Channel:
         """Wait for the driver to be ready: the first thing to do."""
         message = await self.receive(START_SECONDS)
         if isinstance(message, Data) or message.get("v") != VERSION:
-            raise self.lose("another version", "The sandbox's image is of another version.")
+            raise self.lose("another version", ANOTHER_VERSION)
 
     async def send(self, frame: Frame) -> None:
         """Say the next thing. A late `interrupt` is swallowed; raises Unintelligible for what may not be said now."""
