@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 
 from threadloom.ids import Ids
+from threadloom.llm import analysis
+from threadloom.llm.analysis import CODE_INTERPRETER
 from threadloom.llm.chat import (
     AssistantMessage,
     ChatEvent,
@@ -45,6 +47,7 @@ LONGEST_QUOTE = 500
 MESSAGE_OVERHEAD = 4
 NAME_WEIGHT = 2
 CLEAR_MATCH = 2
+BUILT_IN = frozenset((CODE_INTERPRETER, FILE_SEARCH))
 PIECE = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 ABOUT_BEFORE = re.compile(
     r"\bi (just )?(say|said|ask|asked|write|wrote|tell|told|mention\w*)\b"
@@ -76,6 +79,15 @@ class Conversation:
     def earlier_texts(self) -> list[str]:
         """What the user wrote before, oldest first."""
         return [text_of(message) for message in self.earlier if isinstance(message, UserMessage)]
+
+    @property
+    def answers(self) -> list[str]:
+        """What the model wrote before, oldest first."""
+        return [message.text for message in self.earlier if isinstance(message, AssistantMessage)]
+
+    @property
+    def offered(self) -> dict[str, Function]:
+        return {function.name: function for function in self.request.tools}
 
     @property
     def outputs(self) -> list[tuple[str, str]]:
@@ -122,8 +134,9 @@ class EmbeddedModel:
             await asyncio.sleep(0)
         for index, (name, arguments) in enumerate(allowed.calls):
             yield ToolCallOpened(index, self._ids.new("call_"), name)
-            yield ToolCallDelta(index, arguments)
-            await asyncio.sleep(0)
+            for piece in PIECE.findall(arguments):
+                yield ToolCallDelta(index, piece)
+                await asyncio.sleep(0)
         done = "tool_calls" if reply.calls else "stop"
         yield Finished(done if allowed == reply else "length", usage)
 
@@ -175,7 +188,7 @@ def declaration(function: Function) -> str:
 
 def search_files(conversation: Conversation) -> Reply | None:
     """Look the question up, once; no search when it was answered otherwise, or asks for nothing that files know."""
-    offered = FILE_SEARCH in {function.name for function in conversation.request.tools}
+    offered = FILE_SEARCH in conversation.offered
     if not offered or conversation.called or conversation.request.tool_choice == "none":
         return None
     choice = conversation.request.tool_choice
@@ -185,13 +198,40 @@ def search_files(conversation: Conversation) -> Reply | None:
     return Reply(calls=((FILE_SEARCH, arguments_for(question_of(conversation))),))
 
 
+def run_code(conversation: Conversation) -> Reply | None:
+    """Python for the question, once: the user's own, a sum, or the analysis of a table."""
+    function = conversation.offered.get(CODE_INTERPRETER)
+    choice = conversation.request.tool_choice
+    if function is None or CODE_INTERPRETER in conversation.called or choice == "none":
+        return None
+    if isinstance(choice, NamedTool) and choice.name != CODE_INTERPRETER:
+        return None
+    first, searches = not conversation.called, FILE_SEARCH in conversation.offered
+    wanted = analysis.Request(
+        conversation.text,
+        tables=[] if about_talk(conversation.text) else analysis.tables_in(function),
+        columns=analysis.columns_in(conversation.answers),
+        first=first,
+        alone=first and not searches,
+        forced=choice == NamedTool(CODE_INTERPRETER)
+        or (choice == "required" and first and not searches),
+    )
+    code = analysis.code_for(wanted)
+    return Reply(calls=((CODE_INTERPRETER, analysis.arguments_for(code)),)) if code else None
+
+
 def question_of(conversation: Conversation) -> Question:
     return Question.of(conversation.text, conversation.earlier_texts)
 
 
 def seeks_documents(conversation: Conversation) -> bool:
-    about_talk = ABOUT_NAME.search(conversation.text) or ABOUT_BEFORE.search(conversation.text)
-    return not about_talk and seeks(conversation.text, conversation.earlier_texts)
+    return not about_talk(conversation.text) and seeks(
+        conversation.text, conversation.earlier_texts
+    )
+
+
+def about_talk(text: str) -> bool:
+    return bool(ABOUT_NAME.search(text) or ABOUT_BEFORE.search(text))
 
 
 def quote_passages(conversation: Conversation) -> Reply | None:
@@ -214,7 +254,7 @@ def call_functions(conversation: Conversation) -> Reply | None:
 
 
 def choose(conversation: Conversation) -> list[Function]:
-    functions = [one for one in conversation.request.tools if one.name != FILE_SEARCH]
+    functions = [one for one in conversation.request.tools if one.name not in BUILT_IN]
     match conversation.request.tool_choice:
         case "none":
             return []
@@ -278,10 +318,16 @@ def quote_outputs(conversation: Conversation) -> Reply | None:
 
 def quoted_outputs(conversation: Conversation) -> list[str]:
     return [
-        f"{name} returned: {quote(output)}"
+        told_of(conversation, name, output)
         for name, output in conversation.outputs
         if name != FILE_SEARCH
     ]
+
+
+def told_of(conversation: Conversation, name: str, output: str) -> str:
+    if name == CODE_INTERPRETER:
+        return analysis.told(conversation.text, output)
+    return f"{name} returned: {quote(output)}"
 
 
 def recall(conversation: Conversation) -> Reply | None:
@@ -322,7 +368,8 @@ def introduce(conversation: Conversation) -> Reply:
     if images:
         received += f" with {counted(images, 'image')}, which I cannot see"
     history = f"{counted(earlier, 'earlier message')} of this thread reached me with it."
-    return Reply(f"{INTRODUCTION}\n\n{received}\n{history}\n\n{CONNECT}")
+    runs = f"\n{analysis.WHAT_IT_RUNS}" if CODE_INTERPRETER in conversation.offered else ""
+    return Reply(f"{INTRODUCTION}{runs}\n\n{received}\n{history}\n\n{CONNECT}")
 
 
 def counted(number: int, what: str) -> str:
@@ -341,6 +388,7 @@ def text_of(message: UserMessage) -> str:
 
 RULES: tuple[Rule, ...] = (
     call_functions,
+    run_code,
     search_files,
     write_json,
     quote_passages,
