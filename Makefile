@@ -1,10 +1,10 @@
 # The project's commands. `make install` needs Python 3.11+ and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := src tests benchmarks migrations tools examples
+SOURCES := src tests benchmarks migrations tools examples .ci
 
 # The SDK releases that the scenarios run with need Node and npm, which Debian has.
-.PHONY: install install-dev install-compat serve check lint format test coverage bench transcripts lock clean
+.PHONY: install install-dev install-compat sandbox serve check lint format test coverage bench transcripts lock clean
 
 install: .venv/installed
 
@@ -22,6 +22,10 @@ install-dev: .venv/installed-dev
 
 install-compat: install-dev
 	$(BIN)/python -m tests.compat.install
+
+# The image that models' Python is run in; needs Docker's engine. SANDBOX_BUILD="--base IMAGE" where there is no registry.
+sandbox: install
+	$(BIN)/threadloom sandbox build $(SANDBOX_BUILD)
 
 serve: install
 	$(BIN)/threadloom serve

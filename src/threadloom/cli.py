@@ -13,6 +13,7 @@ import uvloop
 
 from threadloom import __version__
 from threadloom.commands import keys as key_commands
+from threadloom.commands import sandbox as sandbox_commands
 from threadloom.commands.opened import open_database
 from threadloom.commands.reindex import reindex as embed_again
 from threadloom.commands.serve import serve as run_server
@@ -31,7 +32,9 @@ cli = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
 cli.add_typer(keys, name="keys")
+sandbox = typer.Typer(no_args_is_help=True, help="Where Python that models write is run.")
 cli.add_typer(db, name="db")
+cli.add_typer(sandbox, name="sandbox")
 
 DataDir = Annotated[Path | None, typer.Option(help="SQLite file, file bytes and caches.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")]
@@ -99,6 +102,51 @@ def revoke_key(key_id: str, data_dir: DataDir = None, config: ConfigFile = None)
 def upgrade(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Bring the database to this program's schema; `serve` does it by itself."""
     start(migrate(settings_of(data_dir, config)))
+
+
+@sandbox.command("build")
+def build_sandbox(
+    base: Annotated[str | None, typer.Option(help="A Python image to build on.")] = None,
+    network: Annotated[str | None, typer.Option(help="The build's network, such as host.")] = None,
+    cache: Annotated[bool, typer.Option(help="Use what earlier builds made.")] = True,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Build the image, with the packages that code may use."""
+    settings = settings_of(data_dir, config)
+    sandbox_commands.build(settings, base=base, network=network, cache=cache)
+
+
+@sandbox.command("check")
+def check_sandbox(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Say whether engine, image and sandbox work."""
+    start(sandbox_commands.check(settings_of(data_dir, config)))
+
+
+@sandbox.command("ps")
+def list_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """List the sandboxes of this engine."""
+    start(sandbox_commands.show(settings_of(data_dir, config)))
+
+
+@sandbox.command("kill")
+def end_sandbox(
+    container: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of this engine's.")] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """End a sandbox and all in it; its thread gets a new one when it needs one."""
+    if everything == bool(container):
+        raise typer.BadParameter("Give an id, or --all.")
+    ended = start(sandbox_commands.kill(settings_of(data_dir, config), container=container))
+    typer.echo(f"Ended {ended}.")
+
+
+@sandbox.command("serve")
+def serve_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Hold sandboxes for workers that have no engine."""
+    start(sandbox_commands.serve(settings_of(data_dir, config)))
 
 
 async def migrate(settings: Settings) -> None:

@@ -1,0 +1,189 @@
+"""`threadloom sandbox`: build the image, check that all is there, list and end sandboxes, hold them for other processes."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from threadloom.clock import SystemClock
+from threadloom.config import CodeInterpreter, Settings
+from threadloom.config import Runner as RunnerSettings
+from threadloom.errors import StartError
+from threadloom.sandbox import building
+from threadloom.sandbox.docker import Docker
+from threadloom.sandbox.engine import Container
+from threadloom.sandbox.opening import open_sandbox
+from threadloom.sandbox.runner import Runner, listening
+from threadloom.sandbox.session import (
+    Finished,
+    Logs,
+    Sandbox,
+    SandboxLost,
+    SandboxUnavailable,
+    Session,
+)
+from threadloom.sandbox.sessions import Sessions
+
+SWEEP_SECONDS = 60.0
+CHECK_KEY = "check"
+CHECK_SECONDS = 60.0
+SHOWN = ("numpy", "pandas", "scipy", "sklearn", "matplotlib", "openpyxl", "PIL", "IPython")
+VERSIONS = f"""
+import importlib, platform
+print("Python", platform.python_version(), end="")
+for name in {SHOWN!r}:
+    print(",", name, importlib.import_module(name).__version__, end="")
+"""
+SHORT = 12
+"""Characters that tell a container from all others."""
+
+
+def build(settings: Settings, *, base: str | None, network: str | None, cache: bool) -> None:
+    """Raises StartError."""
+    image = settings.code_interpreter.image
+    for line in building.build(settings.code_interpreter, base=base, network=network, cache=cache):
+        typer.echo(line)
+    seen = building.look(settings.code_interpreter)
+    typer.echo(f"Built the image {image} ({seen.image}).")
+
+
+async def check(settings: Settings) -> None:
+    """A line for each thing that sandboxes need; raises StartError with what is missing."""
+    code = settings.code_interpreter
+    if code.runtime == "none":
+        raise StartError("The tool is turned off: code_interpreter.runtime is `none`.")
+    if code.runner.url:
+        typer.echo(f"runner: {code.runner.url}")
+    elif code.runtime == "docker":
+        check_engine(code)
+    sandbox = open_sandbox(code.model_copy(update={"pool": 0}))
+    try:
+        await check_code(sandbox)
+    finally:
+        await sandbox.close()
+
+
+def check_engine(code: CodeInterpreter) -> None:
+    seen = building.look(code)
+    typer.echo(f"engine: {seen.version}, runtime {seen.runtime}")
+    if seen.image is None:
+        raise StartError(f"There is no image {code.image}: run `threadloom sandbox build`.")
+    if not seen.current:
+        raise StartError(
+            f"The image {code.image} is another version's: run `threadloom sandbox build`."
+        )
+    typer.echo(f"image: {code.image} ({seen.image})")
+
+
+async def check_code(sandbox: Sandbox) -> None:
+    """Run some. Raises StartError."""
+    loop = asyncio.get_running_loop()
+    try:
+        since = loop.time()
+        async with sandbox.session(CHECK_KEY) as session:
+            answer = await run(session, "1+1")
+            typer.echo(f"sandbox: 1+1 is {answer} after {loop.time() - since:.2f} s")
+            typer.echo(f"packages: {await run(session, VERSIONS)}")
+        await sandbox.end(CHECK_KEY)
+    except (SandboxUnavailable, SandboxLost) as error:
+        raise StartError(str(error)) from None
+
+
+async def run(session: Session, code: str) -> str:
+    """What it prints. Raises StartError if it does not end well."""
+    printed = ""
+    async for output in session.execute(code, seconds=CHECK_SECONDS):
+        if isinstance(output, Logs):
+            printed += output.text
+        elif isinstance(output, Finished) and output.ending != "ok":
+            raise StartError(f"Code in the sandbox ended with {output.ending}: {printed.strip()}")
+    return printed.strip()
+
+
+async def show(settings: Settings) -> None:
+    """Raises StartError."""
+    code = settings.code_interpreter
+    async with engine(code) as docker:
+        containers = await listed(docker)
+    running = [container.id for container in containers if container.state == "running"]
+    used = await asyncio.to_thread(building.memory, code, running)
+    now = SystemClock().now()
+    table = Table("id", "started by", "state", "age", "memory")
+    for container in containers:
+        size = f"{used[container.id] / 2**20:.0f} MiB" if container.id in used else ""
+        age = f"{now - container.created:.0f} s"
+        table.add_row(container.id[:SHORT], container.started_by, container.state, age, size)
+    Console().print(table)
+
+
+async def kill(settings: Settings, *, container: str | None) -> int:
+    """End one sandbox, or all; gives how many. Raises StartError."""
+    async with engine(settings.code_interpreter) as docker:
+        chosen = [
+            each.id
+            for each in await listed(docker)
+            if container is None or (container and each.id.startswith(container))
+        ]
+        if container is not None and len(chosen) != 1:
+            raise StartError(
+                f"There are {len(chosen)} sandboxes whose id begins with {container!r}."
+            )
+        await asyncio.gather(*map(docker.remove, chosen))
+    return len(chosen)
+
+
+async def listed(docker: Docker) -> Sequence[Container]:
+    try:
+        return await docker.containers()
+    except SandboxUnavailable as error:
+        raise StartError(str(error)) from None
+
+
+async def serve(settings: Settings) -> None:
+    """Hold sandboxes for other processes until SIGTERM or SIGINT. Raises StartError."""
+    code = settings.code_interpreter
+    own = open_sandbox(without_runner(code))
+    if not isinstance(own, Sessions):
+        raise StartError("There is nothing to hold: code_interpreter.runtime is `none`.")
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    try:
+        with listening(code.runner) as bound:
+            if problem := await own.start():
+                say(f"There are no sandboxes yet: {problem}")
+            say(f"Threadloom's sandbox runner listens on {code.runner.url}")
+            sweeping = asyncio.create_task(sweep(own))
+            await Runner(own, code).serve(bound, stopped)
+            sweeping.cancel()
+    finally:
+        await own.close()
+
+
+async def sweep(own: Sessions) -> None:
+    """What processes that are gone have left behind, until it is cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        await own.sweep()
+
+
+def without_runner(code: CodeInterpreter) -> CodeInterpreter:
+    """The settings of the process that holds the sandboxes itself."""
+    return code.model_copy(update={"runner": RunnerSettings()})
+
+
+def say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@asynccontextmanager
+async def engine(code: CodeInterpreter) -> AsyncGenerator[Docker]:
+    docker = Docker(code)
+    try:
+        yield docker
+    finally:
+        await docker.close()

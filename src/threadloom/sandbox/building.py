@@ -1,0 +1,135 @@
+"""Builds the sandbox's image from the recipe beside this file, and looks at what was built and what runs.
+
+The engine's own builder does it: no registry and no command line of Docker's is needed. Everything here blocks.
+"""
+
+import hashlib
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import docker
+from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.utils import kwargs_from_env
+
+from threadloom.config import CodeInterpreter
+from threadloom.errors import StartError
+
+RECIPE = Path(__file__).with_name("image")
+LABEL = "threadloom.recipe"
+"""On an image: what it was made from."""
+PATIENCE = 1800
+"""Seconds that a step of the build may be silent: one step downloads all packages."""
+
+Client = Any
+"""A docker.APIClient, whose methods have no types."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The engine, and the image in it."""
+
+    version: str
+    runtime: str
+    image: str | None
+    """Its short id; None if there is none."""
+    current: bool = False
+    """It was built from this version's recipe."""
+
+
+def recipe() -> str:
+    """A fingerprint of all that goes into the image; another version of this program may need another image."""
+    digest = hashlib.sha256()
+    for path in sorted(RECIPE.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(RECIPE)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def build(
+    settings: CodeInterpreter,
+    *,
+    base: str | None = None,
+    network: str | None = None,
+    cache: bool = True,
+) -> Iterator[str]:
+    """Build `settings.image`; gives what the build says, line by line. Raises StartError.
+
+    `base` takes the place of the recipe's Python image, and must be in the engine or a registry; `network` is the engine's
+    for the step that downloads packages, such as `host`.
+    """
+    with connected(settings) as engine:
+        said = engine.build(
+            path=str(RECIPE),
+            tag=settings.image,
+            buildargs={"BASE": base} if base else {},
+            labels={LABEL: recipe()},
+            network_mode=network,
+            nocache=not cache,
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        yield from lines(cast(Iterator[Mapping[str, object]], said))
+
+
+def lines(events: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """A build's text in whole lines. Raises StartError where it says that it failed."""
+    left = ""
+    for event in events:
+        if "error" in event:
+            raise StartError(f"The sandbox's image could not be built: {event['error']}")
+        *whole, left = (left + str(event.get("stream", ""))).split("\n")
+        yield from filter(None, map(str.rstrip, whole))
+    if left:
+        yield left
+
+
+def look(settings: CodeInterpreter) -> Seen:
+    """Raises StartError if the engine does not answer."""
+    with connected(settings) as engine:
+        info: Mapping[str, Any] = engine.info()
+        version = str(info["ServerVersion"])
+        runtime = settings.oci_runtime or str(info["DefaultRuntime"])
+        try:
+            image: Mapping[str, Any] = engine.inspect_image(settings.image)
+        except ImageNotFound:
+            return Seen(version, runtime, None)
+        labels: Mapping[str, str] = image["Config"]["Labels"] or {}
+        short = str(image["Id"]).removeprefix("sha256:")[:12]
+        return Seen(version, runtime, short, labels.get(LABEL) == recipe())
+
+
+def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, int]:
+    """The bytes that each uses now, but for those that do not run. Raises StartError."""
+    used: dict[str, int] = {}
+    with connected(settings) as engine:
+        for container in containers:
+            try:
+                stats = engine.stats(container, stream=False, one_shot=True)
+                used[container] = int(stats["memory_stats"]["usage"])
+            except (NotFound, KeyError):  # it ended just now
+                continue
+    return used
+
+
+@contextmanager
+def connected(settings: CodeInterpreter) -> Generator[Client]:
+    options: dict[str, Any] = dict(kwargs_from_env())
+    if settings.docker_host:
+        options["base_url"] = settings.docker_host
+    try:
+        client = docker.APIClient(**options, version="auto", timeout=PATIENCE)
+    except DockerException as error:
+        raise StartError(
+            f"The container engine does not answer: is Docker running, and may this user use its socket? ({error})"
+        ) from None
+    try:
+        yield client
+    except (DockerException, OSError) as error:
+        raise StartError(f"The container engine failed: {error}") from None
+    finally:
+        client.close()

@@ -1,0 +1,115 @@
+"""Sandboxes that a runner holds: what workers use that have no engine. The runner is `threadloom sandbox serve`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from threadloom.config import CodeInterpreter
+from threadloom.sandbox.channel import Channel
+from threadloom.sandbox.frames import packed
+from threadloom.sandbox.kernel import Kernel
+from threadloom.sandbox.session import SandboxUnavailable
+from threadloom.sandbox.visits import (
+    ALIVE,
+    BUFFER,
+    LEAVE,
+    QUIET_SECONDS,
+    Garbled,
+    Line,
+    address_of,
+    beat,
+    line_of,
+    next_line,
+)
+
+CONNECT_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A connection whose hello was answered."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    answer: Line
+
+
+class RemoteSandbox:
+    """Sessions belong to the runner: they outlive this process, and another one may go on in them."""
+
+    def __init__(self, settings: CodeInterpreter) -> None:
+        self._settings = settings
+        self._url = settings.runner.url or ""
+        token = settings.runner.token
+        self._token = token.get_secret_value() if token else None
+
+    @asynccontextmanager
+    async def session(self, key: str) -> AsyncGenerator[Kernel]:
+        async with self._visit(op="session", key=key) as visit:
+            channel = Channel(visit.reader, visit.writer)
+            await channel.ready()
+            beating = asyncio.create_task(beat(visit.writer, packed(ALIVE)))
+            try:
+                yield Kernel(channel, self._settings, fresh=visit.answer.get("fresh") is True)
+            finally:
+                beating.cancel()
+                if channel.lost is None:
+                    visit.writer.write(packed(LEAVE))
+
+    async def keys(self) -> Sequence[str]:
+        """Whose sessions the runner keeps. Raises SandboxUnavailable."""
+        async with self._visit(op="keys") as visit:
+            keys = visit.answer.get("keys")
+            return [str(key) for key in keys] if isinstance(keys, list) else []
+
+    async def end(self, key: str) -> None:
+        """Raises SandboxUnavailable."""
+        async with self._visit(op="end", key=key):
+            pass
+
+    async def close(self) -> None:
+        """Nothing is this process's own."""
+
+    @asynccontextmanager
+    async def _visit(self, **hello: str) -> AsyncGenerator[Visit]:
+        """Raises SandboxUnavailable."""
+        reader, writer = await self._connect()
+        try:
+            try:
+                writer.write(line_of({**hello, "token": self._token}))
+                answer = await next_line(reader, QUIET_SECONDS)
+            except (OSError, Garbled) as error:
+                raise self._unavailable(error) from None
+            if "error" in answer:
+                raise SandboxUnavailable(str(answer["error"]))
+            yield Visit(reader, writer, answer)
+        finally:
+            await close(writer)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            address = address_of(self._url)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                if isinstance(address, str):
+                    return await asyncio.open_unix_connection(address, limit=BUFFER)
+                return await asyncio.open_connection(*address, limit=BUFFER)
+        except (OSError, ValueError) as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: Exception) -> SandboxUnavailable:
+        why = str(error) or "it gave no answer in time"
+        return SandboxUnavailable(f"The sandbox runner at {self._url} does not answer: {why}.")
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Send what is still to be sent, if the other side takes it."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
+    except TimeoutError:
+        writer.transport.abort()
+    except OSError:
+        pass
