@@ -70,12 +70,20 @@ class Source:
         }
 
 
+class Mark(Protocol):
+    """What a stretch of an answer stands for: the passage that it cites, or the file that it links."""
+
+    def annotation(self, start: int) -> JsonObject:
+        """The annotation of the stretch, which begins at this character of the text."""
+        ...
+
+
 @dataclass(frozen=True)
 class Piece:
-    """Text of an answer; that of a marker comes with its source."""
+    """Text of an answer; one that stands for something comes with its source."""
 
     text: str
-    source: Source | None = None
+    source: Mark | None = None
 
 
 def searches_of(tx: Tx, run_id: str) -> Iterator[FileSearchToolCall]:
@@ -144,7 +152,7 @@ class Sources:
 
 
 class AnswerReader(Protocol):
-    """Looks after the citations of an answer while it arrives; the pieces it gives are what is sent."""
+    """Looks after what an answer cites or links while it arrives; the pieces it gives are what is sent."""
 
     def feed(self, text: str) -> list[Piece]: ...
     def finish(self) -> list[Piece]: ...

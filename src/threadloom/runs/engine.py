@@ -1,7 +1,7 @@
 """Drives one claimed run: turn after turn, until it ends or waits for the client."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
@@ -9,11 +9,14 @@ from typing import Concatenate, ParamSpec, TypeVar
 from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
+from threadloom.db.tx import Tx
 from threadloom.events import RunLog, RunTx
 from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, Route, ToolCall
 from threadloom.runs import journal, lifecycle
 from threadloom.runs.attribution import Attributor, Evidence
 from threadloom.runs.citations import AnswerReader, Citer, Sources, sources_of
+from threadloom.runs.links import LinkedFile, Linker
+from threadloom.runs.sandbox_files import linkable_files
 from threadloom.runs.tools import (
     BuiltInTools,
     ToolFailure,
@@ -28,6 +31,7 @@ from threadloom.runs.usage import run_usage
 from threadloom.tokens import Tokens, encoding_for
 from threadloom.types.messages import text_content
 from threadloom.types.runs import Budget, RunUsage
+from threadloom.types.tools import BuiltInType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +51,18 @@ class Engine:
     models: Models
     built_in: BuiltInTools
     settings: Runs
+
+
+@dataclass(frozen=True)
+class MadeByCode:
+    """Pictures that the next message shows, and files that it may link."""
+
+    pictures: list[str]
+    files: list[LinkedFile]
+
+
+def made_by_code(tx: Tx, run: RunRow) -> MadeByCode:
+    return MadeByCode(journal.unshown_pictures(tx, run.id), linkable_files(tx, run))
 
 
 def take_up(tx: RunTx) -> RunRow | None:
@@ -136,28 +152,38 @@ class Execution:
         if transcript.cut and run.max_prompt_tokens is not None:
             await self._commit(lifecycle.stop_run, "max_prompt_tokens")
             return True
-        request = self._request(route.name, transcript)
+        request = await self._request(route.name, transcript)
+        made = await self._made_by_code()
+        reader = await self._reader(route, made.files)
         writer = TurnWriter(
-            self._log, run, self._turn, self._engine.built_in, await self._reader(route)
+            self._log, run, self._turn, self._engine.built_in, reader, made.pictures
         )
         async with aclosing(route.model.stream(request)) as stream:
             turn = await writer.write(stream)
         return await self._conclude(turn, await measured(turn, transcript, tokens))
 
-    async def _reader(self, route: Route) -> AnswerReader | None:
-        """Who looks after the citations of an answer; nobody when the run searches no files."""
-        kinds = {tool.type for tool in self._run.tools}
-        if "file_search" not in kinds or "file_search" not in self._engine.built_in:
-            return None
+    def _uses(self, kind: BuiltInType) -> bool:
+        return kind in self._engine.built_in and kind in {tool.type for tool in self._run.tools}
+
+    async def _made_by_code(self) -> MadeByCode:
+        """What the next message may show and link; nothing when the run has no code interpreter."""
+        if not self._uses("code_interpreter"):
+            return MadeByCode([], [])
+        return await self._engine.database.read(made_by_code, self._run)
+
+    async def _reader(self, route: Route, files: Sequence[LinkedFile]) -> AnswerReader | None:
+        """Who looks after what an answer cites and links; nobody when there is nothing."""
+        citer = await self._citer(route) if self._uses("file_search") else None
+        return Linker(files, citer) if files else citer
+
+    async def _citer(self, route: Route) -> AnswerReader:
         found = await self._engine.database.read(sources_of, self._run.id)
         citer = Citer(Sources(found))
-        if route.cites or not found:
-            return citer
-        return Attributor(citer, Evidence(found))
+        return citer if route.cites or not found else Attributor(citer, Evidence(found))
 
-    def _request(self, model: str, transcript: Transcript) -> ChatRequest:
+    async def _request(self, model: str, transcript: Transcript) -> ChatRequest:
         run = self._run
-        functions = offered(run, self._engine.built_in)
+        functions = await offered(run, self._engine.built_in)
         return ChatRequest(
             model=model,
             messages=transcript.messages,

@@ -91,9 +91,12 @@ class FileSearch:
         self._search = search
         self._settings = settings
 
-    def function(self, run: RunRow) -> Function:
+    async def function(self, run: RunRow) -> Function:
         del run
         return Function(NAME, DESCRIPTION, PARAMETERS)
+
+    def reader(self) -> None:
+        """A search is shown once it is whole: a stream carries no queries."""
 
     def begun(self, run: RunRow, call: ToolCall) -> StepToolCall:
         return shown(run, call, [])

@@ -1,6 +1,6 @@
 """What a run writes down: its steps, messages and tool calls. Each function is part of one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +18,8 @@ from threadloom.runs.tools import ToolResult
 from threadloom.runs.usage import NO_USAGE, add_usage
 from threadloom.types.messages import (
     Content,
+    ImageFile,
+    ImageFileContent,
     IncompleteDetails,
     IncompleteReason,
     Message,
@@ -26,6 +28,7 @@ from threadloom.types.messages import (
     TextValue,
 )
 from threadloom.types.run_steps import (
+    CodeInterpreterToolCall,
     CreatedMessage,
     MessageCreationDetails,
     RecordedCall,
@@ -45,7 +48,7 @@ from threadloom.types.runs import (
 )
 from threadloom.types.shared import JsonObject
 
-PartKind = Literal["text", "refusal"]
+PartKind = Literal["text", "refusal", "image_file"]
 EndOfStep = Literal["completed", "cancelled", "failed", "expired"]
 OPEN_STEP = (
     select(RunStepRow)
@@ -53,6 +56,7 @@ OPEN_STEP = (
     .order_by(RunStepRow.seq.desc())
     .limit(1)
 )
+STEPS = select(RunStepRow).where(RunStepRow.run_id == bindparam("of_run")).order_by(RunStepRow.seq)
 MESSAGE = select(MessageRow).where(MessageRow.id == bindparam("message_id"))
 DELTAS = (
     select(EventRow.data)
@@ -63,7 +67,7 @@ DELTAS = (
 
 @dataclass
 class PartDraft:
-    """A content part while it is written; `length` counts characters."""
+    """A content part while it is written; `length` counts characters. The one piece of a picture is its File's id."""
 
     kind: PartKind
     pieces: list[str] = field(default_factory=list[str])
@@ -76,26 +80,57 @@ class PartDraft:
         self.pieces.append(piece.text)
         self.length += len(piece.text)
 
+    def delta(self, piece: Piece) -> JsonObject:
+        """The piece as it is sent before it is added. Only the first of a text has a list of annotations without need."""
+        if self.kind != "text":
+            return {self.kind: {"file_id": piece.text} if self.kind == "image_file" else piece.text}
+        text: JsonObject = {"value": piece.text}
+        if piece.source:
+            annotation = piece.source.annotation(self.length)
+            text["annotations"] = [streamed_annotation(annotation, len(self.annotations))]
+        elif not self.pieces:
+            text["annotations"] = []
+        return {"text": text}
+
     def add_delta(self, part: JsonObject) -> None:
         """A piece as it was sent."""
-        text = part["text"] if self.kind == "text" else {"value": part["refusal"]}
-        self.pieces.append(text["value"])
-        self.annotations += map(stored_annotation, text.get("annotations", ()))
+        sent = part[self.kind]
+        match self.kind:
+            case "text":
+                self.pieces.append(sent["value"])
+                self.annotations += map(stored_annotation, sent.get("annotations", ()))
+            case "image_file":
+                self.pieces.append(sent["file_id"])
+            case "refusal":
+                self.pieces.append(sent)
 
     def content(self) -> Content:
         text = "".join(self.pieces)
-        if self.kind == "refusal":
-            return RefusalContent(type="refusal", refusal=text)
-        return TextContent(
-            type="text", text=TextValue(value=text, annotations=list(self.annotations))
-        )
+        match self.kind:
+            case "text":
+                value = TextValue(value=text, annotations=list(self.annotations))
+                return TextContent(type="text", text=value)
+            case "image_file":
+                return ImageFileContent(type="image_file", image_file=ImageFile(file_id=text))
+            case "refusal":
+                return RefusalContent(type="refusal", refusal=text)
+
+
+def streamed_annotation(annotation: JsonObject, index: int) -> JsonObject:
+    """An annotation as deltas have it: numbered, and a citation with the empty quote that the hosted service sent."""
+    sent: JsonObject = {"index": index} | annotation
+    if "file_citation" in sent:
+        sent["file_citation"] = sent["file_citation"] | {"quote": ""}
+    return sent
 
 
 def stored_annotation(sent: JsonObject) -> JsonObject:
     """An annotation of a delta as its message keeps it."""
-    cited = {name: value for name, value in sent["file_citation"].items() if name != "quote"}
     kept = {name: value for name, value in sent.items() if name != "index"}
-    return kept | {"file_citation": cited}
+    if "file_citation" in kept:
+        cited = kept["file_citation"].items()
+        kept["file_citation"] = {name: value for name, value in cited if name != "quote"}
+    return kept
 
 
 # Opening and closing steps and messages
@@ -176,6 +211,27 @@ def message_of(tx: RunTx, step: RunStepRow) -> MessageRow | None:
         return None
     message_id = step.step_details.message_creation.message_id
     return tx.session.execute(MESSAGE, {"message_id": message_id}).scalar_one()
+
+
+def unshown_pictures(tx: Tx, run_id: str) -> list[str]:
+    """Ids of the pictures that the run's code has shown since its last message. A turn that was lost showed nothing."""
+    steps = tx.session.scalars(STEPS, {"of_run": run_id}).all()
+    lost = {step.turn for step in steps if step.status == "failed"}
+    pictures: list[str] = []
+    for step in steps:
+        if isinstance(step.step_details, ToolCallsDetails):
+            pictures += pictures_of(step.step_details)
+        elif step.turn not in lost:
+            pictures.clear()
+    return pictures
+
+
+def pictures_of(details: ToolCallsDetails) -> Iterator[str]:
+    for call in details.tool_calls:
+        if isinstance(call, CodeInterpreterToolCall):
+            for output in call.code_interpreter.outputs:
+                if output["type"] == "image":
+                    yield output["image"]["file_id"]
 
 
 def complete_message(tx: RunTx, step: RunStepRow | None, content: Sequence[Content]) -> None:
@@ -273,6 +329,8 @@ def unanswered(tx: Tx, run_id: str) -> tuple[list[ToolCall], RunUsage] | None:
 
 def record_result(tx: RunTx, result: ToolResult) -> None:
     """A built-in call is done."""
+    if result.record:
+        result.record(tx)
     step = open_step(tx)
     assert step is not None
     assert isinstance(step.step_details, ToolCallsDetails)

@@ -1,10 +1,11 @@
 """Tools that run on the server. `file_search` and `code_interpreter` plug in here; a double is in `threadloom.testing`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from threadloom.db.rows import RunRow
+from threadloom.events import RunTx
 from threadloom.llm.chat import (
     ChatMessage,
     Function,
@@ -20,15 +21,41 @@ from threadloom.types.tools import BuiltInType, FunctionTool
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the step shows of a finished call, what the model is told, and what a stream adds to `begun`."""
+    """What the step shows of a finished call, what the model is told, and what a stream adds to `begun`.
+
+    `record` writes down in the same transaction what else the call has made.
+    """
 
     shown: StepToolCall
     heard: str
     delta: JsonObject | None = None
+    record: Callable[[RunTx], None] | None = None
 
 
 class ToolFailure(Exception):
     """A tool cannot do its work; the sentence becomes the run's `last_error`."""
+
+
+class CallReader(Protocol):
+    """Reads the arguments of one call while the model writes them. How they are cut changes nothing."""
+
+    def feed(self, arguments: str) -> JsonObject | None:
+        """What a stream adds to the call now, if anything: it is never taken back."""
+        ...
+
+    def finish(self) -> JsonObject | None:
+        """The rest: with it all pieces add up to `begun` of the whole call."""
+        ...
+
+
+class FunctionReader:
+    """Shows the arguments of a client's function as they are."""
+
+    def feed(self, arguments: str) -> JsonObject | None:
+        return {"type": "function", "function": {"arguments": arguments}} if arguments else None
+
+    def finish(self) -> None:
+        pass
 
 
 class BuiltInTool(Protocol):
@@ -38,8 +65,12 @@ class BuiltInTool(Protocol):
         """What must be done before the run's first turn. Cancelled when the run is. Raises ToolFailure."""
         ...
 
-    def function(self, run: RunRow) -> Function:
+    async def function(self, run: RunRow) -> Function:
         """How the model sees the tool; its name is the tool's type."""
+        ...
+
+    def reader(self) -> CallReader | None:
+        """Shows a call while it is written, from `begun` without arguments on. None: it is shown once it is whole."""
         ...
 
     def begun(self, run: RunRow, call: ToolCall) -> StepToolCall:
@@ -54,7 +85,7 @@ class BuiltInTool(Protocol):
 BuiltInTools = Mapping[BuiltInType, BuiltInTool]
 
 
-def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
+async def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
     """What the model may call: the run's functions, and those built-in tools that this server has."""
     functions: list[Function] = []
     for tool in run.tools:
@@ -62,7 +93,7 @@ def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
             one = tool.function
             functions.append(Function(one.name, one.description, one.parameters, one.strict))
         elif tool.type in built_in:
-            functions.append(built_in[tool.type].function(run))
+            functions.append(await built_in[tool.type].function(run))
     return tuple(functions)
 
 
@@ -88,6 +119,12 @@ def named(name: str, built_in: BuiltInTools) -> BuiltInTool | None:
 
 def chosen_name(choice: JsonObject) -> str:
     return choice["function"]["name"] if choice["type"] == "function" else choice["type"]
+
+
+def reader_of(name: str, built_in: BuiltInTools) -> CallReader | None:
+    """Who shows a call of this name while it is written."""
+    tool = named(name, built_in)
+    return tool.reader() if tool else FunctionReader()
 
 
 def shown_call(run: RunRow, call: ToolCall, built_in: BuiltInTools) -> StepToolCall:

@@ -1,6 +1,6 @@
 """One turn of the model, written into the run's log as it arrives."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -26,7 +26,9 @@ from threadloom.runs.journal import (
     start_tool_step,
     step_delta,
 )
-from threadloom.runs.tools import BuiltInTools, shown_call
+from threadloom.runs.links import Link
+from threadloom.runs.sandbox_files import publish_file
+from threadloom.runs.tools import BuiltInTools, CallReader, reader_of, shown_call
 from threadloom.types.messages import Content
 from threadloom.types.shared import JsonObject
 
@@ -43,10 +45,11 @@ class Turn:
 
 @dataclass
 class CallDraft:
-    """A call while the model writes it."""
+    """A call while the model writes it; one without a reader is shown once it is whole."""
 
     id: str
     name: str
+    reader: CallReader | None
     arguments: list[str] = field(default_factory=list[str])
     shown: bool = False
 
@@ -64,12 +67,15 @@ class TurnWriter:
         turn: int,
         built_in: BuiltInTools,
         reader: AnswerReader | None,
+        pictures: Sequence[str] = (),
     ) -> None:
+        """`pictures` are Files that a message of this turn begins with."""
         self._log = log
         self._run = run
         self._turn = turn
         self._built_in = built_in
         self._reader = reader
+        self._pictures = pictures
         self._parts: list[PartDraft] = []
         self._calls: dict[int, CallDraft] = {}
         self._message_id = ""
@@ -88,8 +94,10 @@ class TurnWriter:
                     await self._open_call(event)
                 case Finished(reason, usage):
                     await self._finish_text()
-                    self._show_calls()
-                    return Turn(self._content(), self._finished_calls(), reason, usage)
+                    if self._pictures and not self._calls:
+                        await self._start_message()
+                    self._finish_calls()
+                    return Turn(self._content(), self._called(), reason, usage)
                 case _:
                     self._write_arguments(event.index, event.arguments)
         raise AssertionError("a model's stream ends with Finished")
@@ -97,7 +105,7 @@ class TurnWriter:
     def _content(self) -> list[Content]:
         return content_of(self._parts)
 
-    def _finished_calls(self) -> list[ToolCall]:
+    def _called(self) -> list[ToolCall]:
         return [self._calls[index].finished() for index in sorted(self._calls)]
 
     async def _write_text(self, text: str) -> None:
@@ -113,35 +121,52 @@ class TurnWriter:
         # One step is open at a time, or SDKs raise: text that follows calls has no place to go.
         if self._calls or not piece.text:
             return
-        if not self._message_id:
-            self._message_id = await self._log.commit(start_message, self._turn)
-        if first := not self._parts or self._parts[-1].kind != kind:
+        await self._start_message()
+        if isinstance(piece.source, Link):
+            await self._log.commit(publish_file, piece.source.file_id)
+        self._add(kind, piece)
+
+    async def _start_message(self) -> None:
+        """Pictures come first."""
+        if self._message_id:
+            return
+        self._message_id = await self._log.commit(start_message, self._turn)
+        for file_id in self._pictures:
+            self._parts.append(PartDraft("image_file"))
+            self._add("image_file", Piece(file_id))
+
+    def _add(self, kind: PartKind, piece: Piece) -> None:
+        if not self._parts or self._parts[-1].kind != kind:
             self._parts.append(PartDraft(kind))
         draft = self._parts[-1]
-        part = text_part(piece, draft, first=first) if kind == "text" else {"refusal": piece.text}
+        part = {"index": len(self._parts) - 1, "type": kind} | draft.delta(piece)
         draft.add(piece)
-        self._log.delta(
-            "thread.message.delta",
-            message_delta(self._message_id, {"index": len(self._parts) - 1, "type": kind} | part),
-        )
+        self._log.delta("thread.message.delta", message_delta(self._message_id, part))
 
     async def _open_call(self, event: ToolCallOpened) -> None:
         await self._finish_text()
         if not self._step_id:
             self._step_id = await self._log.commit(start_tool_step, self._turn, self._content())
         self._show_calls()
-        self._calls[event.index] = CallDraft(event.id, event.name)
-        if event.name not in self._built_in:
+        draft = CallDraft(event.id, event.name, reader_of(event.name, self._built_in))
+        self._calls[event.index] = draft
+        if draft.reader:
             self._show_calls()
 
     def _write_arguments(self, index: int, arguments: str) -> None:
         draft = self._calls[index]
         draft.arguments.append(arguments)
-        if draft.name not in self._built_in and arguments:
-            self._write_call(index, {"type": "function", "function": {"arguments": arguments}})
+        if draft.reader and (more := draft.reader.feed(arguments)):
+            self._write_call(index, more)
+
+    def _finish_calls(self) -> None:
+        self._show_calls()
+        for index, draft in self._calls.items():
+            if draft.reader and (rest := draft.reader.finish()):
+                self._write_call(index, rest)
 
     def _show_calls(self) -> None:
-        """A call of a function is shown when it begins; one of ours once it is whole, in its tool's own form."""
+        """A call is shown when it begins, or once it is whole, in its tool's own form."""
         for index, draft in self._calls.items():
             if not draft.shown:
                 draft.shown = True
@@ -151,22 +176,6 @@ class TurnWriter:
     def _write_call(self, index: int, call: JsonObject) -> None:
         delta = step_delta(self._step_id, {"index": index} | call)
         self._log.delta("thread.run.step.delta", delta)
-
-
-def text_part(piece: Piece, draft: PartDraft, *, first: bool) -> JsonObject:
-    """Only the first delta of a part carries a list of annotations without need."""
-    value: JsonObject = {"value": piece.text}
-    if piece.source:
-        value["annotations"] = [streamed(piece.source.annotation(draft.length), draft)]
-    elif first:
-        value["annotations"] = []
-    return {"text": value}
-
-
-def streamed(annotation: JsonObject, draft: PartDraft) -> JsonObject:
-    """An annotation as deltas have it: numbered, and with the empty quote that the hosted service sent."""
-    cited = annotation["file_citation"] | {"quote": ""}
-    return {"index": len(draft.annotations)} | annotation | {"file_citation": cited}
 
 
 def message_delta(message_id: str, part: JsonObject) -> str:

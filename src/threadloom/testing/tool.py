@@ -6,11 +6,13 @@ from typing import Literal
 
 from threadloom.db.rows import RunRow
 from threadloom.llm.chat import Function, ToolCall
+from threadloom.runs.code_calls import CodeReader, code_of
 from threadloom.runs.tools import ToolResult
 from threadloom.types.run_steps import CodeInterpreterCall, CodeInterpreterToolCall, StepToolCall
 from threadloom.types.shared import JsonObject
 
-Outcome = str | Exception | asyncio.Event
+Outputs = list[JsonObject]
+Outcome = str | Outputs | Exception | asyncio.Event
 
 
 class EchoTool:
@@ -24,12 +26,15 @@ class EchoTool:
         self._outcomes = deque[Outcome]()
 
     def then(self, *outcomes: Outcome) -> None:
-        """What the next calls lead to: a text, an error, or an echo once an `asyncio.Event` is set."""
+        """What the next calls lead to: a text, outputs as a step shows them, an error, or an echo once an event is set."""
         self._outcomes.extend(outcomes)
 
-    def function(self, run: RunRow) -> Function:
+    async def function(self, run: RunRow) -> Function:
         del run
         return Function(self.name, "Echoes.", {"type": "object", "properties": {}})
+
+    def reader(self) -> CodeReader:
+        return CodeReader()
 
     async def prepare(self, run: RunRow) -> None:
         pass
@@ -42,21 +47,29 @@ class EchoTool:
         del run, room
         self.calls.append(call)
         self.called.set()
-        outcome = self._outcomes.popleft() if self._outcomes else call.arguments
+        code = code_of(call.arguments)
+        outcome = self._outcomes.popleft() if self._outcomes else code
         if isinstance(outcome, Exception):
             raise outcome
         if isinstance(outcome, asyncio.Event):
             await outcome.wait()
-            outcome = call.arguments
-        if not outcome:
-            return ToolResult(shown(call, []), outcome)
-        logs = {"type": "logs", "logs": outcome}
-        delta = {"type": self.name, self.name: {"outputs": [{"index": 0} | logs]}}
-        return ToolResult(shown(call, [logs]), outcome, delta)
+            outcome = code
+        if isinstance(outcome, str):
+            outcome = [{"type": "logs", "logs": outcome}] if outcome else []
+        heard = "".join(output.get("logs", "") for output in outcome)
+        return ToolResult(shown(call, outcome), heard, more(outcome))
 
 
-def shown(call: ToolCall, outputs: list[JsonObject]) -> StepToolCall:
-    interpreter = CodeInterpreterCall(input=call.arguments, outputs=outputs)
+def shown(call: ToolCall, outputs: Outputs) -> StepToolCall:
+    interpreter = CodeInterpreterCall(input=code_of(call.arguments), outputs=outputs)
     return CodeInterpreterToolCall(
         id=call.id, type="code_interpreter", code_interpreter=interpreter
     )
+
+
+def more(outputs: Outputs) -> JsonObject | None:
+    """What a stream adds to the call when it is done."""
+    if not outputs:
+        return None
+    numbered = [{"index": index} | output for index, output in enumerate(outputs)]
+    return {"type": "code_interpreter", "code_interpreter": {"outputs": numbered}}
