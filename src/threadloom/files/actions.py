@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Text, cast, or_, select, update
+from sqlalchemy import ColumnElement, Text, cast, delete, or_, select, update
 
 from threadloom.db.rows import (
     NAMES_FILES,
     AssistantRow,
     FileRow,
+    SandboxFileRow,
     StrayChunksRow,
     ThreadRow,
     VectorStoreFileRow,
@@ -34,14 +35,38 @@ def create_file(
     """A file whose bytes are these blobs, one after the other."""
     if lifetime is None and purpose == "batch":
         lifetime = BATCH_FILES_LIVE
+    return insert_file(
+        tx,
+        tx.project_id,
+        file_id=tx.ids.new("file-"),
+        filename=filename,
+        purpose=purpose,
+        size=size,
+        blobs=blobs,
+        expires_at=None if lifetime is None else tx.now + lifetime,
+    )
+
+
+def insert_file(
+    tx: Tx,
+    project_id: str,
+    *,
+    file_id: str,
+    filename: str,
+    purpose: Purpose,
+    size: int,
+    blobs: Sequence[str],
+    expires_at: int | None = None,
+) -> FileRow:
+    """A file whose id was given away before."""
     file = FileRow(
-        id=tx.ids.new("file-"),
-        project_id=tx.project_id,
+        id=file_id,
+        project_id=project_id,
         created_at=tx.now,
         purpose=purpose,
         filename=filename,
         bytes=size,
-        expires_at=None if lifetime is None else tx.now + lifetime,
+        expires_at=expires_at,
         blobs=list(blobs),
     )
     tx.session.add(file)
@@ -85,6 +110,7 @@ def remove(tx: Tx, file: FileRow) -> None:
     """Forget a locked file wherever it is named; its bytes are swept."""
     forget_in_tools(tx, file)
     detach(tx, file)
+    tx.session.execute(delete(SandboxFileRow).where(SandboxFileRow.id == file.id))
     discard(tx, file.blobs)
     tx.delete(file)
 

@@ -1,0 +1,184 @@
+"""The tool that runs Python."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+from sqlalchemy import Text, cast, select
+
+from threadloom.blobs import Blobs
+from threadloom.config import CodeInterpreter as Settings
+from threadloom.db.database import Database
+from threadloom.db.rows import RunRow, RunStepRow
+from threadloom.db.tx import Tx
+from threadloom.errors import StorageUnavailable
+from threadloom.files.strays import new_blob
+from threadloom.llm.chat import Function, ToolCall
+from threadloom.runs.code_calls import CodeReader, code_of
+from threadloom.runs.code_outcome import (
+    LOST,
+    LOST_AFTERWARDS,
+    STARTED_ANEW,
+    KeptPicture,
+    Outcome,
+    delta_of,
+    on_one_line,
+    sentences_of,
+    storable,
+)
+from threadloom.runs.sandbox_files import NAME, SandboxFiles, ThreadFile, thread_files
+from threadloom.runs.tools import CallReader, ToolFailure, ToolResult
+from threadloom.sandbox.session import (
+    DATA,
+    Finished,
+    Logs,
+    Picture,
+    Sandbox,
+    SandboxLost,
+    SandboxUnavailable,
+    Session,
+)
+from threadloom.tokens import encoding_for
+from threadloom.types.run_steps import CodeInterpreterCall, CodeInterpreterToolCall, StepToolCall
+from threadloom.types.shared import JsonObject
+
+PACKAGES = (
+    "numpy, pandas, matplotlib, seaborn, scipy, scikit-learn, statsmodels, sympy, networkx, pyarrow, openpyxl, "
+    "xlsxwriter, pillow, python-docx, python-pptx, pypdf, pdfplumber, reportlab, beautifulsoup4, lxml, tabulate"
+)
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
+MOST_LISTED = 60
+NO_CODE = "There was no code to run. Call the function again with `code`."
+
+
+class CodeInterpreter:
+    """`code_interpreter`: runs Python in the thread's sandbox, and keeps what it shows and writes."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, sandbox: Sandbox, settings: Settings
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._sandbox = sandbox
+        self._settings = settings
+        self._files = SandboxFiles(database, blobs, settings)
+
+    async def prepare(self, run: RunRow) -> None:
+        """Sandboxes are made when code comes: many runs never write any."""
+
+    async def function(self, run: RunRow) -> Function:
+        files = await self._database.read(thread_files, run)
+        return Function(NAME, description(self._settings), parameters(files))
+
+    def reader(self) -> CallReader:
+        return CodeReader()
+
+    def begun(self, run: RunRow, call: ToolCall) -> StepToolCall:
+        del run
+        return shown(call, [])
+
+    async def run(self, run: RunRow, call: ToolCall, room: int) -> ToolResult:
+        code = code_of(call.arguments)
+        if not code.strip():
+            return ToolResult(shown(call, []), NO_CODE)
+        outcome = Outcome()
+        try:
+            async with self._sandbox.session(run.thread_id) as session:
+                await self._execute(run, session, code, outcome)
+        except SandboxUnavailable as error:
+            raise ToolFailure(str(error)) from error
+        except StorageUnavailable as error:
+            raise ToolFailure(error.message) from error
+        except SandboxLost:
+            outcome.endings.append(LOST_AFTERWARDS if outcome.finished else LOST)
+        heard = await asyncio.to_thread(outcome.heard, room, encoding_for(run.model))
+        outputs = outcome.outputs()
+        return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), outcome.record)
+
+    async def _execute(self, run: RunRow, session: Session, code: str, outcome: Outcome) -> None:
+        if session.fresh and await self._database.read(has_executed, run):
+            outcome.remarks.append(STARTED_ANEW)
+        brought = await self._files.bring(session, run)
+        outcome.remarks.extend(brought.refused)
+        async with aclosing(session.execute(code, seconds=self._settings.timeout)) as outputs:
+            async for output in outputs:
+                match output:
+                    case Logs():
+                        outcome.printed.append(storable(output.text))
+                    case Picture():
+                        outcome.pictures.append(await self._kept(output))
+                    case Finished():
+                        outcome.finished = output
+                        outcome.endings.extend(sentences_of(output, self._settings))
+        if outcome.finished:
+            await self._files.take(session, brought, outcome.finished.files, outcome.taken)
+
+    async def _kept(self, picture: Picture) -> KeptPicture:
+        file_id = self._database.ids.new("file-")
+        async with new_blob(self._database, self._blobs) as key:
+            size = await self._blobs.write(key, in_one_piece(picture.content))
+        return KeptPicture(file_id, f"{file_id}{SUFFIXES[picture.media_type]}", size, key)
+
+
+async def in_one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+# What the model is offered
+
+
+def description(settings: Settings) -> str:
+    """What the model is told of the tool, in the 1,024 characters that providers allow."""
+    return (
+        "Runs Python as a cell of a notebook, in this conversation's own sandbox: variables, imports and open figures are kept "
+        "between calls. It gives what was printed, and the value of the last expression.\n"
+        f"There is no network. A call may run {settings.timeout:g} seconds. Packages that are there: {PACKAGES}.\n"
+        f"Files are in {DATA}. Save there what the user is to have, and link it in your answer as [name](sandbox:{DATA}/name).\n"
+        "Pictures, such as figures of matplotlib, are shown to the user by themselves: do not link or embed them."
+    )
+
+
+def parameters(files: Sequence[ThreadFile]) -> JsonObject:
+    """The arguments, with the files there are: no provider bounds what is said of an argument."""
+    said = f"Python to run, as in one notebook cell.\n{listing(files)}"
+    return {
+        "type": "object",
+        "properties": {"code": {"type": "string", "description": said}},
+        "required": ["code"],
+    }
+
+
+def listing(files: Sequence[ThreadFile]) -> str:
+    """A line for each file, all inputs among them; others read these lines too."""
+    if not files:
+        return f"There are no files in {DATA} yet."
+    inputs = [line_of(file) for file in files if file.input_id]
+    written = [line_of(file) for file in files if not file.input_id]
+    newest = written[-max(MOST_LISTED - len(inputs), 1) :]
+    older = len(written) - len(newest)
+    more = [f"and {older} older files that code wrote."] if older else []
+    return "\n".join((f"Files in {DATA}:", *inputs, *newest, *more))
+
+
+def line_of(file: ThreadFile) -> str:
+    came_from = f"{file.input_id}, " if file.input_id else ""
+    return f"- {DATA}/{on_one_line(file.path)} ({came_from}{file.size:,} bytes)"
+
+
+def has_executed(tx: Tx, run: RunRow) -> bool:
+    """Whether a call of the thread has run code before."""
+    steps = (
+        select(RunStepRow.calls, RunStepRow.heard)
+        .where(RunStepRow.thread_id == run.thread_id, RunStepRow.type == "tool_calls")
+        .where(cast(RunStepRow.calls, Text).contains(NAME))
+    )
+    return any(
+        call.name == NAME and call.id in heard and heard[call.id] != NO_CODE
+        for calls, heard in tx.session.execute(steps)
+        for call in calls
+    )
+
+
+def shown(call: ToolCall, outputs: list[JsonObject]) -> StepToolCall:
+    interpreter = CodeInterpreterCall(input=code_of(call.arguments), outputs=outputs)
+    return CodeInterpreterToolCall(id=call.id, type=NAME, code_interpreter=interpreter)
