@@ -113,6 +113,7 @@ def server_environment(upstream_port: int, database_url: str | None) -> dict[str
     environment = {
         "THREADLOOM_UPSTREAM__BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
         "THREADLOOM_AUTH__ADMIN_KEY": KEY,
+        "THREADLOOM_CODE_INTERPRETER__RUNTIME": "none",  # its spares would be measured too
     }
     if database_url is not None:
         environment["THREADLOOM_DATABASE__URL"] = database_url

@@ -9,11 +9,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx2
 import pytest
 
-from tests.support.process import COMMAND, environment
+from tests.support.process import COMMAND, WITHOUT_SANDBOX, environment
 from threadloom import __version__
 
 FIRST_KEY = re.compile(r"Your first API key, shown only now: (sk-\S{43})$", flags=re.MULTILINE)
@@ -52,12 +53,21 @@ def refused(directory: Path, *arguments: str, **variables: str) -> str:
 class Started:
     """A server that was started by hand."""
 
+    stderr: IO[str]
     said: list[str] = field(default_factory=list[str])
     address: str = ""
 
     @property
     def output(self) -> str:
         return "".join(self.said)
+
+    def next_with(self, text: str) -> str:
+        """The next line that has this text; the test's time limit ends this."""
+        for line in self.stderr:
+            self.said.append(line)
+            if text in line:
+                return line
+        raise AssertionError(self.output)
 
     def get(self, path: str, key: str) -> httpx2.Response:
         return httpx2.get(self.address + path, headers={"Authorization": f"Bearer {key}"})
@@ -79,12 +89,12 @@ def started(directory: Path, *arguments: str, **variables: str) -> Generator[Sta
     process = subprocess.Popen(
         [COMMAND, "serve", *arguments],
         cwd=directory,
-        env=environment(**{"THREADLOOM_SERVER__PORT": "0"} | variables),
+        env=environment(**{"THREADLOOM_SERVER__PORT": "0"} | WITHOUT_SANDBOX | variables),
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
-    server = Started()
+    server = Started(process.stderr)
     try:
         for line in process.stderr:
             server.said.append(line)
@@ -105,7 +115,11 @@ def started(directory: Path, *arguments: str, **variables: str) -> Generator[Sta
 def worker_output(directory: Path) -> str:
     """What `threadloom worker` says until it works; stopped as an operator would."""
     process = subprocess.Popen(
-        [COMMAND, "worker"], cwd=directory, env=environment(), stderr=subprocess.PIPE, text=True
+        [COMMAND, "worker"],
+        cwd=directory,
+        env=environment(**WITHOUT_SANDBOX),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     try:
@@ -137,6 +151,19 @@ def test_a_headless_key_is_used_and_none_is_shown(directory: Path) -> None:
         assert server.get("/assistants", "sk-headless").status_code == 200
         assert server.get("/assistants", "sk-other").status_code == 401
     assert "sk-" not in server.output
+
+
+def test_a_server_without_an_engine_says_so_and_works(directory: Path) -> None:
+    engine = {
+        "THREADLOOM_CODE_INTERPRETER__RUNTIME": "docker",
+        "DOCKER_HOST": f"unix://{directory}/none.sock",
+    }
+    with started(directory, **HEADLESS | engine) as server:
+        assert server.get("/assistants", "sk-headless").status_code == 200
+        said = server.next_with("code cannot be run")
+    assert f"unix://{directory}/none.sock" in said
+    assert server.output.count("code cannot be run") == 1
+    assert "Traceback" not in server.output
 
 
 def test_keys_are_made_listed_and_revoked(directory: Path) -> None:

@@ -49,6 +49,7 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dic
         "HOME": os.environ.get("HOME", "/"),
         "THREADLOOM_DATA_DIR": str(data),
         "THREADLOOM_SERVER__PORT": "0",
+        "THREADLOOM_CODE_INTERPRETER__RUNTIME": "none",
     }
     command = next(block for _, block in shell_blocks() if block.startswith("make serve"))
     process = subprocess.Popen(

@@ -1,17 +1,25 @@
 """The composition root of what works behind the API: runs, ingestion, and clearing away."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.api.context import Context
+from threadloom.db.database import Database
+from threadloom.db.rows import ThreadRow
+from threadloom.db.tx import Tx
 from threadloom.files import sweeping as files
 from threadloom.retrieval import sweeping as stores
 from threadloom.retrieval.ingest import Ingestion
 from threadloom.retrieval.parsing import Parser
+from threadloom.runs.code_interpreter import CodeInterpreter
 from threadloom.runs.file_search import FileSearch
 from threadloom.runs.tools import BuiltInTools
+from threadloom.sandbox import opening
+from threadloom.sandbox.session import Sandbox, SandboxUnavailable
 from threadloom.worker import Worker
 
 SWEEP_EVERY = 60.0
@@ -22,18 +30,23 @@ class Background:
     """All that works in one process beside the API, or without it."""
 
     def __init__(
-        self, context: Context, parser: Parser, built_in: BuiltInTools | None = None
+        self,
+        context: Context,
+        parser: Parser,
+        sandbox: Sandbox,
+        built_in: BuiltInTools | None = None,
     ) -> None:
         """`built_in` are further tools, or others in the place of this server's own."""
         settings = context.settings
         self._context = context
         self._parser = parser
+        self._sandbox = sandbox
         self._worker = Worker(
             context.database,
             context.feed,
             context.models,
             settings.runs,
-            {**own_tools(context), **(built_in or {})},
+            {**own_tools(context, sandbox), **(built_in or {})},
         )
         self._ingestion = Ingestion(
             context.database,
@@ -49,32 +62,64 @@ class Background:
         """Work until drained."""
         try:
             async with asyncio.TaskGroup() as helpers:
-                sweeping = helpers.create_task(self._sweep())
+                sandboxes = helpers.create_task(self._start_sandboxes())
+                sweeping = helpers.create_task(self._keep_sweeping())
                 async with asyncio.TaskGroup() as workers:
                     workers.create_task(self._worker.run())
                     workers.create_task(self._ingestion.run())
+                sandboxes.cancel()
                 sweeping.cancel()
         finally:
             await self._parser.close()
+            await self._sandbox.close()
 
     def drain(self) -> None:
         """Claim nothing more and hand back what is held; `run` then returns."""
         self._worker.drain()
         self._ingestion.drain()
 
-    async def _sweep(self) -> None:
-        """Clear away what has expired, each minute."""
+    async def _start_sandboxes(self) -> None:
+        if problem := await opening.start(self._sandbox):
+            log.warning("code cannot be run", reason=problem)
+
+    async def _keep_sweeping(self) -> None:
         while True:
-            try:
-                await files.sweep(self._context.database, self._context.blobs)
-                await stores.sweep(self._context.database)
-                await self._ingestion.sweep()
-            except SQLAlchemyError as error:
-                log.warning("sweeping failed", error=type(error).__name__)
+            await self.sweep()
             await asyncio.sleep(SWEEP_EVERY)
 
+    async def sweep(self) -> None:
+        """Clear away what has expired, and what belongs to nobody any more."""
+        try:
+            await files.sweep(self._context.database, self._context.blobs)
+            await stores.sweep(self._context.database)
+            await self._ingestion.sweep()
+            await end_orphans(self._context.database, self._sandbox)
+            await opening.sweep(self._sandbox)
+        except SQLAlchemyError as error:
+            log.warning("sweeping failed", error=type(error).__name__)
+        except SandboxUnavailable as error:
+            log.warning("sandboxes not swept", reason=str(error))
 
-def own_tools(context: Context) -> BuiltInTools:
+
+def own_tools(context: Context, sandbox: Sandbox) -> BuiltInTools:
     """The tools that this server runs itself."""
-    file_search = FileSearch(context.database, context.search, context.settings.file_search)
-    return {"file_search": file_search}
+    settings = context.settings
+    return {
+        "file_search": FileSearch(context.database, context.search, settings.file_search),
+        "code_interpreter": CodeInterpreter(
+            context.database, context.blobs, sandbox, settings.code_interpreter
+        ),
+    }
+
+
+async def end_orphans(database: Database, sandbox: Sandbox) -> None:
+    """End the sandboxes of threads that were deleted."""
+    keys = await sandbox.keys()
+    for key in await database.read(missing_threads, keys):
+        await sandbox.end(key)
+
+
+def missing_threads(tx: Tx, thread_ids: Sequence[str]) -> set[str]:
+    """Those that are not there any more."""
+    known = select(ThreadRow.id).where(ThreadRow.id.in_(thread_ids))
+    return set(thread_ids).difference(tx.session.scalars(known))

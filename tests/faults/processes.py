@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx2
 
+from tests.support.process import WITHOUT_SANDBOX
+
 KEY = "sk-faults"
 COMMAND = Path(sys.executable).with_name("threadloom")
 LOOK_EVERY = 0.02
@@ -142,6 +144,7 @@ class Fleet:
             "THREADLOOM_AUTH__ADMIN_KEY": KEY,
             "THREADLOOM_UPSTREAM__BASE_URL": model_url,
             "THREADLOOM_RUNS__LEASE": "2s",
+            **WITHOUT_SANDBOX,
         }
 
     def serve(self, settings: Mapping[str, str] = NOTHING, *, with_worker: bool = True) -> Server:

@@ -8,8 +8,10 @@ import pytest
 
 from tests.runs.driver import Api
 from tests.support.server import Running, running_server
+from threadloom.runs.tools import BuiltInTools
 from threadloom.testing import (
     EchoTool,
+    FakeSandbox,
     FrozenClock,
     ScriptedModel,
     ScriptedModels,
@@ -34,6 +36,17 @@ def search() -> ScriptedSearch:
 
 
 @pytest.fixture
+def sandbox() -> FakeSandbox:
+    return FakeSandbox()
+
+
+@pytest.fixture
+def built_in(tool: EchoTool) -> BuiltInTools:
+    """Tools in the place of the server's own, for a test module to override."""
+    return {tool.name: tool}
+
+
+@pytest.fixture
 def settings() -> Mapping[str, Any]:
     """The server's settings, for a test module or a test to override."""
     return {}
@@ -49,16 +62,18 @@ async def server(
     database_url: str,
     models: ScriptedModels,
     clock: FrozenClock,
-    tool: EchoTool,
+    built_in: BuiltInTools,
     search: ScriptedSearch,
+    sandbox: FakeSandbox,
     settings: Mapping[str, Any],
 ) -> AsyncGenerator[Running]:
     async with running_server(
         database_url,
         models,
         settings=settings,
-        built_in={tool.name: tool},
+        built_in=built_in,
         search=search,
+        sandbox=sandbox,
         clock=clock,
         ids=SequentialIds(),
     ) as running:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 KEY = "sk-compat"
+WITHOUT_SANDBOX = {"THREADLOOM_CODE_INTERPRETER__RUNTIME": "none"}
+"""So that no test starts containers unawares."""
 COMMAND = Path(sys.executable).with_name("threadloom")
 FAULT = re.compile(r'.*(Traceback|"level": "error")(.*\n){0,60}')
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/v1")
@@ -32,7 +34,9 @@ def serving(directory: Path, settings: Mapping[str, str] | None = None) -> Gener
         "THREADLOOM_DATA_DIR": str(directory / "data"),
         "THREADLOOM_SERVER__PORT": "0",
         "THREADLOOM_SERVER__POLL_AFTER": "50ms",
-    } | dict(settings or {})
+        **WITHOUT_SANDBOX,
+        **(settings or {}),
+    }
     with announced([str(COMMAND), "serve"], directory, environment(**settings)) as address:
         yield address
 

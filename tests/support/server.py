@@ -33,7 +33,11 @@ from threadloom.retrieval.reranker import Reranker
 from threadloom.retrieval.search import Search
 from threadloom.runs.file_search import FileSearch, PassageSearch
 from threadloom.runs.tools import BuiltInTools
+from threadloom.sandbox.opening import NoSandbox
+from threadloom.sandbox.session import Sandbox
 from threadloom.testing import HashEmbedder
+
+NO_SANDBOX = NoSandbox("This test has no code interpreter.")
 
 
 @dataclass
@@ -78,11 +82,12 @@ async def running_server(
     embedder: Embedder | None = None,
     reranker: Reranker | None = None,
     parser: Parser | None = None,
+    sandbox: Sandbox | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
     with_worker: bool = True,
 ) -> AsyncGenerator[Running]:
-    """Start on a migrated database; stop as SIGTERM would."""
+    """Start on a migrated database; stop as SIGTERM would. Without a `sandbox` no code can be run."""
     folder = tempfile.TemporaryDirectory(prefix="threadloom-test-")
     defaults = {"server": {"port": 0}, "data_dir": Path(folder.name)}
     chosen = Settings.model_validate(defaults | dict(settings or {}), context=None)
@@ -107,7 +112,9 @@ async def running_server(
         tools = dict(built_in or {})
         if search is not None:
             tools["file_search"] = FileSearch(database, search, chosen.file_search)
-        background = Background(context, parser or Parsers(chosen.file_search), tools)
+        background = Background(
+            context, parser or Parsers(chosen.file_search), sandbox or NO_SANDBOX, tools
+        )
         check = ContractCheck(create_app(context))
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 

@@ -21,6 +21,7 @@ from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.llm.router import Router, find_local_servers
 from threadloom.retrieval.parsing.parsers import Parsers
+from threadloom.sandbox.opening import open_sandbox
 
 BACKLOG = 2048
 GRACE = 30
@@ -79,7 +80,9 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
         # Before the first key is made: a start that fails must not use up the only time it is shown.
         listening = listen(settings.server.host, settings.server.port)
         await warn_of_outdated(context)
-        background = Background(context, Parsers(settings.file_search))
+        background = Background(
+            context, Parsers(settings.file_search), open_sandbox(settings.code_interpreter)
+        )
         key = None if settings.auth.admin_key else await context.database.write(first_key)
         lines = await banner(context, key)
 

@@ -9,13 +9,16 @@ from threadloom.commands.opened import open_context
 from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
 from threadloom.retrieval.parsing.parsers import Parsers
+from threadloom.sandbox.opening import open_sandbox
 
 
 async def work(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then hand back what is held. Raises StartError."""
     async with open_context(settings) as context:
         await warn_of_outdated(context)
-        background = Background(context, Parsers(settings.file_search))
+        background = Background(
+            context, Parsers(settings.file_search), open_sandbox(settings.code_interpreter)
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, background.drain)
