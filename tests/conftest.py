@@ -8,11 +8,17 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
+from tests.support.engine import need_engine
 from tests.support.postgres import Postgres, running_postgres, sqlalchemy_url
 from tests.support.server import Running, running_server
 from threadloom.db.engine import create_engine
 from threadloom.db.migrate import upgrade
 from threadloom.testing import ScriptedModel, ScriptedModels
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("docker"):
+        need_engine()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 """What every sandbox does, the double that other tests use included: for it a test says beforehand what the code would do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
 
+from tests.support.engine import sessions
 from threadloom.sandbox.session import (
     Finished,
     Logs,
@@ -19,6 +20,7 @@ from threadloom.sandbox.session import (
     Session,
 )
 from threadloom.testing import FakeSandbox, Writes
+from threadloom.testing.sandbox import Step
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,18 @@ class Stage:
     then: Callable[..., None]
 
 
-@pytest.fixture
-def stage() -> Stage:
-    fake = FakeSandbox()
-    return Stage(fake, fake.then)
+@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
+async def stage(request: pytest.FixtureRequest) -> AsyncGenerator[Stage]:
+    if request.param == "fake":
+        fake = FakeSandbox()
+        yield Stage(fake, fake.then)
+        return
+    async with sessions() as sandbox:
+        yield Stage(sandbox, do_nothing)
+
+
+def do_nothing(*_: Step) -> None:
+    """Real code does it."""
 
 
 async def ran(session: Session, code: str) -> tuple[str, Finished]:

@@ -68,10 +68,15 @@ class Turn:
     """Bytes that the driver may still say in all."""
     interrupted: bool = False
     answered: bool = False
+    given_up: str | None = None
+    """The id of the put that this request ended half-way; its refusal may still come."""
 
 
 class Channel:
-    """One request at a time; what comes is hostile until checked. Once `lost`, every method raises SandboxLost."""
+    """One request at a time; what comes is hostile until checked. Once `lost`, every method raises SandboxLost.
+
+    A put is given up by the next request: the driver forgets half a file.
+    """
 
     def __init__(
         self, reader: Source, writer: asyncio.StreamWriter, *, started: bool = False
@@ -141,7 +146,7 @@ class Channel:
         if self._turn is None:
             return
         if self._turn.sending:
-            raise self.lose("left with half a file")
+            await self.send({"op": "files", "id": f"after {self._turn.id}"})
         self.interrupt()
         with self.losing():
             async with asyncio.timeout(BACKSTOP):
@@ -156,12 +161,13 @@ class Channel:
 
     def _begin(self, request: Message) -> None:
         op, id_ = request.get("op"), request.get("id")
-        if self._turn is not None:
+        last = self._turn
+        if last is not None and not last.sending:
             raise Unintelligible("a request before the last was answered")
         if not isinstance(op, str) or op not in ENDS or not isinstance(id_, str):
             raise Unintelligible("no request")
-        size = size_in(request) if op in ("put", "get") else 0
-        self._turn = Turn(op, id_, sending=size if op == "put" else 0, room=_room(op, request))
+        sending = size_in(request) if op == "put" else 0
+        self._turn = Turn(op, id_, sending, room=_room(op, request), given_up=last and last.id)
         self.executed = self.executed or op == "exec"
 
     def _note_piece(self, content: bytes) -> None:
@@ -183,9 +189,14 @@ class Channel:
         event, turn = message.get("ev"), self._turn
         if event == "bye":
             raise self.lose("said goodbye", GOODBYES.get(str(message.get("why")), GONE))
-        if turn is None or message.get("id") != turn.id:
+        if turn is None:
             raise Unintelligible("an answer to nothing")
         self._count(turn, len(packed(message)))
+        if turn.given_up and message.get("id") == turn.given_up and event == "fail":
+            turn.given_up = None
+            return
+        if message.get("id") != turn.id:
+            raise Unintelligible("an answer to another request")
         if turn.answered or not isinstance(event, str):
             raise Unintelligible("an answer too many")
         if event == "fail" and (not turn.due or turn.op == "get"):

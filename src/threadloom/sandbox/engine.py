@@ -118,7 +118,7 @@ class Engine:
         labels = {
             LABEL: "1",
             LIFE: str(settings.life),
-            STARTED_BY: f"{platform.node()} {os.getpid()}",
+            STARTED_BY: started_by(),
         }
         client = self._client()
         created = client.create_container(
@@ -137,6 +137,8 @@ class Engine:
         """Before the start, so that nothing is missed."""
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         stream = self._client().attach_socket(container, params=params)
+        # The SDK keeps it there, and no other way closes all of the connection.
+        response: Client = stream._response  # noqa: SLF001
         try:
             if not isinstance(stream, socket.SocketIO):
                 raise SandboxUnavailable(
@@ -144,7 +146,7 @@ class Engine:
                 )
             return socket.socket(fileno=os.dup(stream.fileno()))
         finally:
-            stream.close()
+            response.close()
 
     def _client(self) -> Client:
         with self._lock:
@@ -171,6 +173,11 @@ class Engine:
                 f"The container engine does not answer at {self._address}: "
                 "is Docker running, and may this user use its socket?"
             ) from None
+
+
+def started_by() -> str:
+    """Names this process to people."""
+    return f"{platform.node()} {os.getpid()}"
 
 
 def limits(settings: CodeInterpreter) -> dict[str, Any]:

@@ -84,6 +84,8 @@ class Sessions:
 
     async def close(self) -> None:
         """End all of them, spares included."""
+        if self._closed:
+            return
         self._closed = True
         for place in list(self._places.values()):
             self._end(place)
