@@ -7,13 +7,16 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import OpenAI, { AzureOpenAI } from "openai";
+import {
+  address, asked, assistants, client, collected, messages, model, positional, quickly,
+  remove, report, runs, stepOf, stepsOf, textOf, threads, within,
+} from "./base.mjs";
 
 const HELLO = "[[text:Hello there]]";
 const HANG = "[[hang:2]]";
 const QUESTION = 'What is the weather in Paris? [[tool:get_weather {"city":"Paris"}]]';
 const BOTH = '[[tool:get_weather {"city":"Paris"}]] [[tool:get_weather {"city":"Rome"}]]';
 const PICTURE = "https://example.com/cat.png";
-const model = "gpt-4o";
 const weather = {
   type: "function",
   function: {
@@ -23,34 +26,9 @@ const weather = {
   },
 };
 
-const client = new OpenAI({ maxRetries: 0 });
-const address = process.env.OPENAI_BASE_URL;
-delete process.env.OPENAI_BASE_URL; // AzureOpenAI refuses it beside an endpoint
-const { assistants, threads } = client.beta;
-const { messages, runs } = threads;
-const quickly = { pollIntervalMs: 50 };
 const plain = (await assistants.create({ model })).id;
 const forecaster = (await assistants.create({ model, tools: [weather] })).id;
 
-// Release 5 turned `f(thread, id, body)` into `f(id, {thread_id, ...body})`, and `del` into `delete`.
-const positional = "del" in threads;
-
-function within(resource, method, thread, id, { body, options } = {}) {
-  return positional
-    ? resource[method](thread, id, ...(body ? [body] : []), options)
-    : resource[method](id, { thread_id: thread, ...body }, options);
-}
-
-const stepsOf = (run) =>
-  positional ? runs.steps.list(run.thread_id, run.id) : runs.steps.list(run.id, run);
-const stepOf = (run, id, query) =>
-  positional
-    ? runs.steps.retrieve(run.thread_id, run.id, id, query)
-    : runs.steps.retrieve(id, { thread_id: run.thread_id, run_id: run.id, ...query });
-const remove = (resource, ...ids) => (resource.delete ?? resource.del).call(resource, ...ids);
-
-const asked = async (content) => (await threads.create({ messages: [{ role: "user", content }] })).id;
-const textOf = (message) => message.content.map((part) => part.text?.value ?? "").join("");
 const answer = async (thread) => textOf((await messages.list(thread)).data[0]);
 const ran = async (content, options = quickly) =>
   runs.createAndPoll(await asked(content), { assistant_id: plain }, options);
@@ -59,15 +37,6 @@ function outputsFor(run) {
   const calls = run.required_action.submit_tool_outputs.tool_calls;
   const output = (call) => `It is sunny in ${JSON.parse(call.function.arguments).city}.`;
   return { tool_outputs: calls.map((call) => ({ tool_call_id: call.id, output: output(call) })) };
-}
-
-async function collected(iterable, limit = Infinity) {
-  const all = [];
-  for await (const one of iterable) {
-    all.push(one);
-    if (all.length >= limit) break;
-  }
-  return all;
 }
 
 async function refused(kind, promise, text) {
@@ -419,15 +388,4 @@ const documents = {
   },
 };
 
-const { version } = JSON.parse(readFileSync(new URL("node_modules/openai/package.json", import.meta.url)));
-const report = { sdk: version, passed: [], lacking: [], failed: {} };
-const checks = process.argv[2] === "embedded" ? { ...anyModel, ...documents } : { ...anyModel, ...scripted };
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check();
-    report.passed.push(name);
-  } catch (error) {
-    report.failed[name] = `${error.stack}`;
-  }
-}
-console.log(JSON.stringify(report));
+await report(process.argv[2] === "embedded" ? { ...anyModel, ...documents } : { ...anyModel, ...scripted });

@@ -1,6 +1,6 @@
 """One program for every openai-python release; it prints what passed, what the release lacks and what failed.
 
-OPENAI_BASE_URL=http://127.0.0.1:8484/v1 OPENAI_API_KEY=… python -m tests.compat.scenario scripted|embedded
+OPENAI_BASE_URL=http://127.0.0.1:8484/v1 OPENAI_API_KEY=… python -m tests.compat.scenario scripted|embedded|code|analysis
 """
 
 import json
@@ -12,6 +12,7 @@ import openai
 from tests.compat.scenario.any_model import AnyModel
 from tests.compat.scenario.base import Lacking
 from tests.compat.scenario.clients import Clients
+from tests.compat.scenario.code import Analysis, Code
 from tests.compat.scenario.documents import Documents
 from tests.compat.scenario.resources import Resources
 from tests.compat.scenario.runs import Runs
@@ -20,6 +21,8 @@ from tests.compat.scenario.streams import Streams
 CHECKS = {
     "scripted": (AnyModel, Resources, Runs, Streams, Clients),
     "embedded": (AnyModel, Documents),
+    "code": (Code,),
+    "analysis": (Analysis,),
 }
 
 
