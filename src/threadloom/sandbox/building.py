@@ -39,13 +39,13 @@ class Seen:
     """It was built from this version's recipe."""
 
 
-def recipe() -> str:
-    """A fingerprint of all that goes into the image; another version of this program may need another image."""
+def fingerprint(recipe: Path) -> str:
+    """Of all that goes into the image; another version of this program may need another image."""
     digest = hashlib.sha256()
-    for path in sorted(RECIPE.rglob("*")):
+    for path in sorted(recipe.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(RECIPE)}\0{len(content)}\0".encode() + content)
+            digest.update(f"{path.relative_to(recipe)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
@@ -55,6 +55,7 @@ def build(
     base: str | None = None,
     network: str | None = None,
     cache: bool = True,
+    recipe: Path = RECIPE,
 ) -> Iterator[str]:
     """Build `settings.image`; gives what the build says, line by line. Raises StartError.
 
@@ -63,10 +64,10 @@ def build(
     """
     with connected(settings) as engine:
         said = engine.build(
-            path=str(RECIPE),
+            path=str(recipe),
             tag=settings.image,
             buildargs={"BASE": base} if base else {},
-            labels={LABEL: recipe()},
+            labels={LABEL: fingerprint(recipe)},
             network_mode=network,
             nocache=not cache,
             rm=True,
@@ -88,7 +89,7 @@ def lines(events: Iterable[Mapping[str, object]]) -> Iterator[str]:
         yield left
 
 
-def look(settings: CodeInterpreter) -> Seen:
+def look(settings: CodeInterpreter, recipe: Path = RECIPE) -> Seen:
     """Raises StartError if the engine does not answer."""
     with connected(settings) as engine:
         info: Mapping[str, Any] = engine.info()
@@ -100,7 +101,7 @@ def look(settings: CodeInterpreter) -> Seen:
             return Seen(version, runtime, None)
         labels: Mapping[str, str] = image["Config"]["Labels"] or {}
         short = str(image["Id"]).removeprefix("sha256:")[:12]
-        return Seen(version, runtime, short, labels.get(LABEL) == recipe())
+        return Seen(version, runtime, short, labels.get(LABEL) == fingerprint(recipe))
 
 
 def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, int]:

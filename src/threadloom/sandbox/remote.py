@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from threadloom.config import CodeInterpreter
 from threadloom.sandbox.channel import Channel
 from threadloom.sandbox.frames import packed
 from threadloom.sandbox.kernel import Kernel
-from threadloom.sandbox.session import SandboxUnavailable
+from threadloom.sandbox.session import SandboxLost, SandboxUnavailable
 from threadloom.sandbox.visits import (
     ALIVE,
     BUFFER,
@@ -49,14 +49,15 @@ class RemoteSandbox:
     async def session(self, key: str) -> AsyncGenerator[Kernel]:
         async with self._visit(op="session", key=key) as visit:
             channel = Channel(visit.reader, visit.writer)
-            await channel.ready()
-            beating = asyncio.create_task(beat(visit.writer, packed(ALIVE)))
+            try:
+                await channel.ready()
+            except SandboxLost as error:
+                raise SandboxUnavailable(str(error)) from None
             try:
                 yield Kernel(channel, self._settings, fresh=visit.answer.get("fresh") is True)
             finally:
-                beating.cancel()
                 if channel.lost is None:
-                    visit.writer.write(packed(LEAVE))
+                    await leave(visit)
 
     async def keys(self) -> Sequence[str]:
         """Whose sessions the runner keeps. Raises SandboxUnavailable."""
@@ -76,6 +77,7 @@ class RemoteSandbox:
     async def _visit(self, **hello: str) -> AsyncGenerator[Visit]:
         """Raises SandboxUnavailable."""
         reader, writer = await self._connect()
+        beating = asyncio.create_task(beat(writer, packed(ALIVE)))
         try:
             try:
                 writer.write(line_of({**hello, "token": self._token}))
@@ -86,6 +88,7 @@ class RemoteSandbox:
                 raise SandboxUnavailable(str(answer["error"]))
             yield Visit(reader, writer, answer)
         finally:
+            beating.cancel()
             await close(writer)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -103,13 +106,21 @@ class RemoteSandbox:
         return SandboxUnavailable(f"The sandbox runner at {self._url} does not answer: {why}.")
 
 
+async def leave(visit: Visit) -> None:
+    """Say so, and wait until the runner has heard it: then the next visitor can have the key."""
+    visit.writer.write(packed(LEAVE))
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            while await visit.reader.read(BUFFER):
+                pass
+
+
 async def close(writer: asyncio.StreamWriter) -> None:
     """Send what is still to be sent, if the other side takes it."""
     writer.close()
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await writer.wait_closed()
-    except TimeoutError:
-        writer.transport.abort()
-    except OSError:
-        pass
+    with suppress(OSError):
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await writer.wait_closed()
+        except TimeoutError:
+            writer.transport.abort()

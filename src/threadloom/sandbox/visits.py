@@ -6,8 +6,8 @@ A visit is a connection. It begins with one line of JSON each way:
     runner:  {"fresh"}, {"ended"}, {"keys"}  or  {"error"}
 
 Until its line comes, the runner sends empty ones: another visitor may have the key for long. A session goes on with a
-driver's frames in both directions, as if the visitor held the driver's streams; between them the visitor says
-`alive`, and `leave` at the end. Whoever goes without `leave` has crashed.
+driver's frames in both directions, as if the visitor held the driver's streams. After its hello the visitor says `alive`
+now and then, and `leave` at the end, after which the runner closes. Who goes without `leave` has crashed.
 """
 
 import asyncio
