@@ -21,12 +21,9 @@ from tests.runs.sandboxes import (
     kept,
     outputs_of,
     run_cell,
-    upload,
 )
-from tests.runs.workers import doomed, started
 from tests.support.server import Running, running_server
-from threadloom.config import CodeInterpreter as Settings
-from threadloom.runs.code_interpreter import NO_CODE, PACKAGES, CodeInterpreter
+from threadloom.runs.code_interpreter import NO_CODE, PACKAGES
 from threadloom.runs.code_outcome import (
     ABOUT,
     LOST,
@@ -328,44 +325,6 @@ async def test_deleting_the_thread_ends_the_code(
     await api.delete(talk.path)
     await server.background.sweep()
     assert await sandbox.keys() == []
-
-
-async def test_a_lost_worker_s_call_is_made_again_with_the_files(
-    database_url: str, clock: FrozenClock, model: ScriptedModel
-) -> None:
-    models, dying, living = ScriptedModels(model), FakeSandbox(), FakeSandbox()
-    async with (
-        running_server(
-            database_url, models, clock=clock, sandbox=living, with_worker=False
-        ) as server,
-        server.http() as http,
-    ):
-        api = Api(http)
-        talk = await coding(api, await upload(api))
-        tools: BuiltInTools = {
-            "code_interpreter": CodeInterpreter(
-                server.database, server.context.blobs, dying, Settings()
-            )
-        }
-        dying.then(Writes("out.csv", b"first"))
-        dying.then(Writes("lost.csv", b"second"), asyncio.Event())
-        model.calls(cell("1"))
-        model.calls(cell("2"))
-        async with doomed(server.database, models, tools):
-            run = (await talk.run())["id"]
-            while len(dying.cells) < 2:
-                dying.began.clear()
-                await dying.began.wait()
-        model.says("Done.")
-        clock.advance(LEASE)
-        async with started(server.background):
-            assert (await talk.rested(run))["status"] == "completed"
-            assert [one.code for one in living.cells] == ["2"]
-            assert living.content(talk.thread) == {
-                "sales.csv": b"year,sales\n2024,7\n",
-                "out.csv": b"first",
-            }
-        assert STARTED_ANEW in heard(model)
 
 
 @pytest.mark.parametrize("settings", [{"code_interpreter": {"timeout": 7}}])

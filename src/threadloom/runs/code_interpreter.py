@@ -12,6 +12,7 @@ from threadloom.db.database import Database
 from threadloom.db.rows import RunRow, RunStepRow
 from threadloom.db.tx import Tx
 from threadloom.errors import StorageUnavailable
+from threadloom.events import RunTx
 from threadloom.files.strays import new_blob
 from threadloom.llm.chat import Function, ToolCall
 from threadloom.runs.code_calls import CodeReader, code_of
@@ -26,7 +27,13 @@ from threadloom.runs.code_outcome import (
     sentences_of,
     storable,
 )
-from threadloom.runs.sandbox_files import NAME, SandboxFiles, ThreadFile, thread_files
+from threadloom.runs.sandbox_files import (
+    NAME,
+    SandboxFiles,
+    ThreadFile,
+    remember,
+    thread_files,
+)
 from threadloom.runs.tools import CallReader, ToolFailure, ToolResult
 from threadloom.sandbox.session import (
     DATA,
@@ -48,6 +55,8 @@ PACKAGES = (
 )
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
 MOST_LISTED = 60
+RECENT_STEPS = 20
+"""Among so many steps with answered calls is one that ran code, if any did."""
 NO_CODE = "There was no code to run. Call the function again with `code`."
 
 
@@ -62,6 +71,8 @@ class CodeInterpreter:
         self._sandbox = sandbox
         self._settings = settings
         self._files = SandboxFiles(database, blobs, settings)
+        self._last: dict[str, str] = {}
+        """The last call that this process has made, by thread."""
 
     async def prepare(self, run: RunRow) -> None:
         """Sandboxes are made when code comes: many runs never write any."""
@@ -82,8 +93,12 @@ class CodeInterpreter:
         if not code.strip():
             return ToolResult(shown(call, []), NO_CODE)
         outcome = Outcome()
+        last = await self._database.read(last_call, run)
         try:
+            await self._end_if_outdated(run.thread_id, last)
             async with self._sandbox.session(run.thread_id) as session:
+                if session.fresh and last:
+                    outcome.remarks.append(STARTED_ANEW)
                 await self._execute(run, session, code, outcome)
         except SandboxUnavailable as error:
             raise ToolFailure(str(error)) from error
@@ -93,11 +108,21 @@ class CodeInterpreter:
             outcome.endings.append(LOST_AFTERWARDS if outcome.finished else LOST)
         heard = await asyncio.to_thread(outcome.heard, room, encoding_for(run.model))
         outputs = outcome.outputs()
-        return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), outcome.record)
+
+        loop = asyncio.get_running_loop()
+
+        def record(tx: RunTx) -> None:
+            outcome.record(tx)
+            loop.call_soon_threadsafe(remember, self._last, run.thread_id, call.id)
+
+        return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), record)
+
+    async def _end_if_outdated(self, thread_id: str, last: str | None) -> None:
+        """Another worker has gone on in a sandbox of its own: what is in ours is past. Those of a runner are everybody's."""
+        if self._settings.runner.url is None and self._last.get(thread_id) != last:
+            await self._sandbox.end(thread_id)
 
     async def _execute(self, run: RunRow, session: Session, code: str, outcome: Outcome) -> None:
-        if session.fresh and await self._database.read(has_executed, run):
-            outcome.remarks.append(STARTED_ANEW)
         brought = await self._files.bring(session, run)
         outcome.remarks.extend(brought.refused)
         async with aclosing(session.execute(code, seconds=self._settings.timeout)) as outputs:
@@ -165,18 +190,22 @@ def line_of(file: ThreadFile) -> str:
     return f"- {DATA}/{on_one_line(file.path)} ({came_from}{file.size:,} bytes)"
 
 
-def has_executed(tx: Tx, run: RunRow) -> bool:
-    """Whether a call of the thread has run code before."""
+def last_call(tx: Tx, run: RunRow) -> str | None:
+    """The newest call of the thread that has run code, in whatever worker."""
     steps = (
         select(RunStepRow.calls, RunStepRow.heard)
         .where(RunStepRow.thread_id == run.thread_id, RunStepRow.type == "tool_calls")
-        .where(cast(RunStepRow.calls, Text).contains(NAME))
+        .where(cast(RunStepRow.calls, Text).contains(NAME), cast(RunStepRow.heard, Text) != "{}")
+        .order_by(RunStepRow.seq.desc())
+        .limit(RECENT_STEPS)
     )
-    return any(
-        call.name == NAME and call.id in heard and heard[call.id] != NO_CODE
+    answered = (
+        call.id
         for calls, heard in tx.session.execute(steps)
-        for call in calls
+        for call in reversed(calls)
+        if call.name == NAME and heard.get(call.id, NO_CODE) != NO_CODE
     )
+    return next(answered, None)
 
 
 def shown(call: ToolCall, outputs: list[JsonObject]) -> StepToolCall:

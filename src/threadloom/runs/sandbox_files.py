@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sqlalchemy import select
 
@@ -23,6 +23,7 @@ from threadloom.runs.links import LinkedFile
 from threadloom.sandbox.session import DATA, SandboxFile, SandboxFileRefused, Session
 from threadloom.types.tools import ToolResources
 
+Value = TypeVar("Value")
 NAME: Literal["code_interpreter"] = "code_interpreter"
 LONGEST_NAME = 200
 """Bytes; file systems take 255, and a name that is there already gets a part of an id."""
@@ -31,7 +32,7 @@ UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that end a line or cannot be written down."""
 SURELY_LISTED = 1_000
 """A sandbox lists a bounded number of files: from this many on, one that is not listed may still be there."""
-MOST_REMEMBERED = 1_000
+MOST_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ class SandboxFiles:
             if files and not session.fresh
             else set[str]()
         )
-        placed = self._remember(run.thread_id, session)
+        placed = {} if session.fresh else self._placed.get(run.thread_id, {})
+        remember(self._placed, run.thread_id, placed)
         refused: list[str] = []
         for file in files:
             if not is_missing(file, session, there, placed):
@@ -226,13 +228,6 @@ class SandboxFiles:
             if file.input_id:
                 placed[file.path] = file.input_id
         return Brought(files, there, refused)
-
-    def _remember(self, thread_id: str, session: Session) -> dict[str, str]:
-        before = self._placed.pop(thread_id, {})
-        placed = self._placed[thread_id] = {} if session.fresh else before
-        if len(self._placed) > MOST_REMEMBERED:
-            del self._placed[next(iter(self._placed))]
-        return placed
 
     async def _put(self, session: Session, file: ThreadFile) -> None:
         if file.size > self._settings.disk:
@@ -291,6 +286,14 @@ class SandboxFiles:
         if len(there) >= SURELY_LISTED:
             return set()
         return {file.input_id or file.path for file in kept if file.path not in there}
+
+
+def remember(memory: dict[str, Value], thread_id: str, value: Value) -> None:
+    """Note something of a thread, and forget the thread that was not looked after for longest."""
+    memory.pop(thread_id, None)
+    memory[thread_id] = value
+    if len(memory) > MOST_REMEMBERED:
+        del memory[next(iter(memory))]
 
 
 def is_missing(
