@@ -8,13 +8,10 @@ brings it to its end, or the sandbox to its.
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import structlog
 
-from threadloom.sandbox.answers import MAX_PICTURE, size_in
 from threadloom.sandbox.frames import (
-    MAX_FRAME,
     Data,
     Frame,
     FrameReader,
@@ -24,6 +21,7 @@ from threadloom.sandbox.frames import (
     packed,
 )
 from threadloom.sandbox.session import SandboxLost
+from threadloom.sandbox.turns import Turn
 
 log = structlog.stdlib.get_logger()
 
@@ -35,41 +33,12 @@ GRACE = 1.0
 BACKSTOP = 10.0
 """A driver that overstays an execution's time by this is not waited for any longer."""
 
-ENDS = {
-    "start": "ready",
-    "exec": "done",
-    "put": "put",
-    "link": "linked",
-    "get": "got",
-    "files": "files",
-    "claim": "claimed",
-    "ping": "pong",
-}
-STREAMED = {"log": "exec", "picture": "exec", "file": "get"}
 GOODBYES = {
     "idle": "The sandbox was not used for long and has ended.",
     "life": "The sandbox has reached the end of its life.",
 }
 ANOTHER_VERSION = "Its image is of another version: run `threadloom sandbox build`."
 GONE = "The sandbox has ended."
-
-
-@dataclass
-class Turn:
-    """A request whose last answer has not come yet."""
-
-    op: str
-    id: str | None
-    sending: int = 0
-    """Bytes of the file that the host still owes."""
-    due: int = 0
-    """Bytes of the picture or file that the driver still owes."""
-    room: int = 0
-    """Bytes that the driver may still say in all."""
-    interrupted: bool = False
-    answered: bool = False
-    given_up: str | None = None
-    """The id of the put that this request ended half-way; its refusal may still come."""
 
 
 class Channel:
@@ -84,7 +53,7 @@ class Channel:
         """`started` of one whose driver was heard to be ready elsewhere."""
         self._frames = FrameReader(reader)
         self._writer = writer
-        self._turn = None if started else Turn("start", None, room=4096)
+        self._turn = None if started else Turn("start", None)
         self.lost: str | None = None
         self.executed = False
         """Something was executed in it, so that it holds what nobody can make again."""
@@ -108,7 +77,7 @@ class Channel:
         """Say the next thing. A late `interrupt` is swallowed; raises Unintelligible for what may not be said now."""
         self._check()
         if isinstance(frame, Data):
-            self._note_piece(frame.content)
+            self._send_piece(frame.content)
         elif frame.get("op") == "interrupt":
             self.interrupt()
             return
@@ -127,10 +96,7 @@ class Channel:
         with self.losing():
             async with asyncio.timeout(seconds):
                 frame = await self._frames.next()
-            if isinstance(frame, Data):
-                self._take_piece(frame.content)
-            else:
-                self._take_message(frame)
+            self._hear(frame)
         return frame
 
     def interrupt(self) -> None:
@@ -160,66 +126,33 @@ class Channel:
             self._writer.transport.abort()
 
     def _begin(self, request: Message) -> None:
-        op, id_ = request.get("op"), request.get("id")
         last = self._turn
         if last is not None and not last.sending:
             raise Unintelligible("a request before the last was answered")
-        if not isinstance(op, str) or op not in ENDS or not isinstance(id_, str):
-            raise Unintelligible("no request")
-        sending = size_in(request) if op == "put" else 0
-        self._turn = Turn(op, id_, sending, room=_room(op, request), given_up=last and last.id)
-        self.executed = self.executed or op == "exec"
+        self._turn = Turn.of(request)
+        self._turn.given_up = last and last.id
+        self.executed = self.executed or self._turn.op == "exec"
 
-    def _note_piece(self, content: bytes) -> None:
-        turn = self._turn
-        if turn is None or not 0 < len(content) <= turn.sending:
+    def _send_piece(self, piece: bytes) -> None:
+        if self._turn is None:
             raise Unintelligible("a piece of no file")
-        turn.sending -= len(content)
-        if turn.answered and not turn.sending:
-            self._turn = None
+        self._turn.send(piece)
+        self._end_turn()
 
-    def _take_piece(self, content: bytes) -> None:
-        turn = self._turn
-        if turn is None or not 0 < len(content) <= turn.due:
-            raise Unintelligible("a piece of nothing")
-        turn.due -= len(content)
-        self._count(turn, len(content))
-
-    def _take_message(self, message: Message) -> None:
-        event, turn = message.get("ev"), self._turn
-        if event == "bye":
-            raise self.lose("said goodbye", GOODBYES.get(str(message.get("why")), GONE))
-        if turn is None:
+    def _hear(self, frame: Frame) -> None:
+        if not isinstance(frame, Data) and frame.get("ev") == "bye":
+            raise self.lose("said goodbye", GOODBYES.get(str(frame.get("why")), GONE))
+        if self._turn is None:
             raise Unintelligible("an answer to nothing")
-        self._count(turn, len(packed(message)))
-        if turn.given_up and message.get("id") == turn.given_up and event == "fail":
-            turn.given_up = None
-            return
-        if message.get("id") != turn.id:
-            raise Unintelligible("an answer to another request")
-        if turn.answered or not isinstance(event, str):
-            raise Unintelligible("an answer too many")
-        if event == "fail" and (not turn.due or turn.op == "get"):
-            self._end(turn)
-        elif turn.due:
-            raise Unintelligible("no piece where one was due")
-        elif event == ENDS[turn.op]:
-            self._end(turn)
-        elif STREAMED.get(event) == turn.op:
-            turn.due = size_in(message) if event != "log" else 0
+        if isinstance(frame, Data):
+            self._turn.take(frame.content)
         else:
-            raise Unintelligible("no answer to this")
+            self._turn.hear(frame)
+        self._end_turn()
 
-    def _end(self, turn: Turn) -> None:
-        """A refused file is sent to its end all the same: the driver passes over it."""
-        turn.answered = True
-        if not turn.sending:
+    def _end_turn(self) -> None:
+        if self._turn and self._turn.over:
             self._turn = None
-
-    def _count(self, turn: Turn, size: int) -> None:
-        turn.room -= size
-        if turn.room < 0:
-            raise Unintelligible("more than there is room for")
 
     def _check(self) -> None:
         if self.lost is not None:
@@ -242,13 +175,3 @@ class Channel:
             log.info("sandbox lost", reason=reason)
         self.close(why)
         return SandboxLost(self.lost or why)
-
-
-def _room(op: str, request: Message) -> int:
-    """A log of one character takes a frame of its own at worst; names of files come on top."""
-    if op == "get":
-        return size_in(request) + 4096
-    if op == "exec":
-        pictures = size_in(request, "max_pictures") * MAX_PICTURE
-        return 64 * size_in(request, "max_output") + pictures + 4 * MAX_FRAME
-    return 2 * MAX_FRAME
