@@ -1,6 +1,6 @@
 """Speaks the API as raw HTTP: what is sent is seen to the byte."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +238,34 @@ def text_of(message: Json) -> str:
         part["text"]["value"] if part["type"] == "text" else part.get("refusal", "")
         for part in message["content"]
     )
+
+
+def parts_of(message: Json) -> list[str]:
+    """The texts of a message and the Files of its pictures."""
+    return [content_of(part) for part in message["content"]]
+
+
+def streamed_parts(events: Iterable[Sse]) -> dict[str, list[str]]:
+    """The same by message, as the deltas add up to it."""
+    streamed: dict[str, list[str]] = {}
+    for event in events:
+        if event.name == "thread.message.delta":
+            parts = streamed.setdefault(event.json["id"], [])
+            for part in event.json["delta"]["content"]:
+                if part["index"] == len(parts):
+                    parts.append("")
+                parts[part["index"]] += content_of(part)
+    return streamed
+
+
+def content_of(part: Json) -> str:
+    match part["type"]:
+        case "text":
+            return part["text"]["value"]
+        case "image_file":
+            return part["image_file"]["file_id"]
+        case _:
+            return part["refusal"]
 
 
 def names(text: str) -> list[str]:

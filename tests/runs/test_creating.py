@@ -3,6 +3,7 @@
 import pytest
 
 from tests.runs.driver import CODE, FUNCTION, Api, Json
+from tests.runs.workers import doomed, started
 from tests.support.server import running_server
 from threadloom.llm.chat import (
     AssistantMessage,
@@ -171,7 +172,10 @@ async def test_the_model_sees_its_own_calls_and_what_they_gave(
         user("Hi"),
         AssistantMessage(
             "Let me see.",
-            (ToolCall(code, "code_interpreter", "1"), ToolCall(first, "weather", "{}")),
+            (
+                ToolCall(code, "code_interpreter", '{"code":"1"}'),
+                ToolCall(first, "weather", "{}"),
+            ),
         ),
         ToolMessage(code, "1"),
         ToolMessage(first, "sunny"),
@@ -196,11 +200,18 @@ async def test_only_tools_that_this_server_has_are_offered(
     database_url: str, models: ScriptedModels, model: ScriptedModel
 ) -> None:
     model.says("Hello")
-    async with running_server(database_url, models) as running, running.http() as http:
+    model.says("Hello")
+    async with (
+        running_server(database_url, models, with_worker=False) as running,
+        running.http() as http,
+    ):
         talk = await Api(http).talk(tools=[FUNCTION, {"type": "file_search"}, CODE])
-        await talk.ask()
-    offered = [function.name for function in model.requests[0].tools]
-    assert offered == ["weather", "file_search"]
+        async with doomed(running.database, models, {}, feed=running.context.feed):
+            await talk.ask()
+        async with started(running.background):
+            await talk.ask()
+    offered = [[function.name for function in request.tools] for request in model.requests]
+    assert offered == [["weather"], ["weather", "file_search", "code_interpreter"]]
 
 
 async def test_a_function_is_offered_as_it_was_described(api: Api, model: ScriptedModel) -> None:

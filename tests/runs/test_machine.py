@@ -15,8 +15,21 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.runs.driver import CODE, FUNCTION, RESTING, Api, Json, Sse, Talk, answers, parsed_all
+from tests.runs.driver import (
+    CODE,
+    FUNCTION,
+    RESTING,
+    Api,
+    Json,
+    Sse,
+    Talk,
+    answers,
+    parsed_all,
+    parts_of,
+    streamed_parts,
+)
 from tests.support.server import Running, running_server
+from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
 from threadloom.llm.chat import (
     ChatEvent,
@@ -24,10 +37,12 @@ from threadloom.llm.chat import (
     Finished,
     ModelError,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     ToolCallOpened,
 )
 from threadloom.runs.states import TRANSITIONS
+from threadloom.runs.tools import ToolResult
 from threadloom.testing import EchoTool, FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
 from threadloom.testing.model import USAGE
 from threadloom.worker import Worker
@@ -78,6 +93,14 @@ class Improviser(ScriptedModel):
         self.gate = asyncio.Event()
 
 
+class Painter(EchoTool):
+    """Shows a picture for each call, and none twice."""
+
+    async def run(self, run: RunRow, call: ToolCall, room: int) -> ToolResult:
+        self.then([{"type": "image", "image": {"file_id": f"file-{len(self.calls)}"}}])
+        return await super().run(run, call, room)
+
+
 @dataclass
 class Stage:
     """A server, and the loop it runs on."""
@@ -87,7 +110,7 @@ class Stage:
     api: Api
     model: Improviser
     clock: FrozenClock
-    tool: EchoTool
+    tool: Painter
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """From Hypothesis's thread."""
@@ -293,16 +316,11 @@ class RunMachine(RuleBasedStateMachine):
 
     async def _check_messages(self, run: Json, events: list[Sse]) -> None:
         """Each message is what was streamed of it, and belongs to one step."""
-        streamed: dict[str, str] = {}
-        for event in events:
-            if event.name == "thread.message.delta":
-                piece = event.json["delta"]["content"][0]["text"]["value"]
-                streamed[event.json["id"]] = streamed.get(event.json["id"], "") + piece
+        streamed = streamed_parts(events)
         messages = [one for one in await self.talk.messages() if one["run_id"] == run["id"]]
         for message in messages:
             assert message["status"] in ("completed", "incomplete")
-            stored = "".join(part["text"]["value"] for part in message["content"])
-            assert stored == streamed.get(message["id"], "")
+            assert parts_of(message) == streamed.get(message["id"], [])
         steps = await self.talk.steps(run)
         assert "in_progress" not in {step["status"] for step in steps}
         written = [message_of(step) for step in steps if step["type"] == "message_creation"]
@@ -310,6 +328,13 @@ class RunMachine(RuleBasedStateMachine):
         assert {message["id"] for message in messages} <= set(written)
         missing = set(written) - {message["id"] for message in messages} - self.deleted
         assert missing <= withdrawn(steps)
+        shown = [
+            one for message in messages for one in parts_of(message) if one.startswith("file-")
+        ]
+        drawn = [one for step in steps for one in pictures_of(step)]
+        whole = run["status"] == "completed" and not self.deleted & set(written)
+        assert shown == drawn if whole else set(shown) <= set(drawn)
+        assert len(shown) == len(set(shown))
 
     async def _events(self, run: Json) -> list[Sse]:
         events: list[Sse] = []
@@ -322,6 +347,13 @@ class RunMachine(RuleBasedStateMachine):
 
 def message_of(step: Json) -> str:
     return step["step_details"]["message_creation"]["message_id"]
+
+
+def pictures_of(step: Json) -> list[str]:
+    """The pictures of a step's calls."""
+    calls = step["step_details"].get("tool_calls", [])
+    outputs = (call["code_interpreter"]["outputs"] for call in calls if "code_interpreter" in call)
+    return [one["image"]["file_id"] for each in outputs for one in each]
 
 
 def withdrawn(steps: list[Json]) -> set[str]:
@@ -342,7 +374,7 @@ async def test_whatever_happens_to_a_thread_its_runs_end_and_say_what_is_stored(
     database_url: str,
 ) -> None:
     """Hypothesis is synchronous: it plays in a thread and hands its work to the server's loop."""
-    model, clock, tool = Improviser(), FrozenClock(), EchoTool()
+    model, clock, tool = Improviser(), FrozenClock(), Painter()
     async with (
         running_server(
             database_url, ScriptedModels(model), clock=clock, ids=SequentialIds(), with_worker=False

@@ -7,7 +7,17 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from tests.runs.driver import CODE, FUNCTION, Api, Talk, names, parsed_all
+from tests.runs.driver import (
+    CODE,
+    FUNCTION,
+    Api,
+    Json,
+    Talk,
+    names,
+    parsed_all,
+    parts_of,
+    streamed_parts,
+)
 from tests.runs.workers import DyingDatabase, doomed, started, until_stored
 from tests.support.server import Running, running_server
 from threadloom.db.rows import RunStepRow
@@ -25,6 +35,7 @@ from threadloom.testing import EchoTool, FrozenClock, ScriptedModel, ScriptedMod
 from threadloom.testing.model import USAGE
 
 LEASE = 15
+PICTURES = ("file-1", "file-2", "file-3")
 
 
 class Looker(ScriptedModel):
@@ -97,6 +108,7 @@ async def test_a_run_survives_its_workers_loss_at_any_commit(
     reached: bool,
 ) -> None:
     models.model = Looker()
+    tool.then(*([picture(name)] for name in PICTURES))
     talk = await api.talk(tools=[CODE])
     run = (await talk.run())["id"]
     dying = DyingDatabase(database_url, clock=clock, ids=ids, at=at, reached=reached)
@@ -109,7 +121,24 @@ async def test_a_run_survives_its_workers_loss_at_any_commit(
     assert await talk.said() == ["Hi", "Let me see.", "The answer."]
     assert finished.isdisjoint(call.id for call in tool.calls[asked:])
     assert len(tool.calls) <= 3
+    steps = await talk.steps(run)
+    shown = [one for step in steps for call in calls_of(step) for one in pictures_of(call)]
+    assert parts_of((await talk.messages())[-1]) == [*shown, "The answer."]
+    assert len(shown) == 2
     await assert_nothing_is_open(talk, run, text)
+
+
+def picture(file_id: str) -> Json:
+    return {"type": "image", "image": {"file_id": file_id}}
+
+
+def calls_of(step: Json) -> list[Json]:
+    return step["step_details"].get("tool_calls", [])
+
+
+def pictures_of(call: Json) -> list[str]:
+    outputs = call["code_interpreter"]["outputs"]
+    return [output["image"]["file_id"] for output in outputs]
 
 
 def finished_calls(tx: Tx, run_id: str) -> set[str]:
@@ -127,14 +156,10 @@ async def assert_nothing_is_open(talk: Talk, run: str, text: str) -> None:
         for step in steps
         if step["type"] == "message_creation" and step["status"] == "completed"
     }
-    streamed: dict[str, str] = {}
-    for event in parsed_all(text):
-        if event.name == "thread.message.delta":
-            piece = event.json["delta"]["content"][0]["text"]["value"]
-            streamed[event.json["id"]] = streamed.get(event.json["id"], "") + piece
+    streamed = streamed_parts(parsed_all(text))
     for message in (await talk.messages())[1:]:
         assert message["id"] in written
-        assert message["content"][0]["text"]["value"] == streamed[message["id"]]
+        assert parts_of(message) == streamed[message["id"]]
 
 
 async def test_a_half_written_answer_is_withdrawn(

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import bindparam, select
 
 from threadloom.db.database import Database
@@ -24,6 +25,7 @@ from threadloom.llm.chat import (
     ToolMessage,
     UserMessage,
 )
+from threadloom.runs.code_calls import KEY, code_of
 from threadloom.tokens import Tokens, upper_bound
 from threadloom.types.messages import (
     Content,
@@ -32,7 +34,7 @@ from threadloom.types.messages import (
     TextContent,
     text_content,
 )
-from threadloom.types.run_steps import MessageCreationDetails
+from threadloom.types.run_steps import MessageCreationDetails, RecordedCall
 
 PAGE = 64
 MESSAGE_OVERHEAD = 4
@@ -210,9 +212,23 @@ def turns_of(tx: Tx, run: RunRow) -> list[ChatMessage]:
 def tool_turn(step: RunStepRow, beside: ChatMessage | None) -> list[ChatMessage]:
     """A turn with tool calls; text that was written beside them belongs to the same message."""
     text = beside.text if isinstance(beside, AssistantMessage) else ""
-    calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in step.calls)
+    calls = tuple(ToolCall(call.id, call.name, readable_arguments(call)) for call in step.calls)
     answers = [ToolMessage(call.id, step.heard.get(call.id, "")) for call in calls]
     return [AssistantMessage(text, calls), *answers]
+
+
+def readable_arguments(call: RecordedCall) -> str:
+    """Code that was not written as JSON, as if it had been: some servers read what they are told, and refuse all else."""
+    if call.name != "code_interpreter" or is_object(call.arguments):
+        return call.arguments
+    return orjson.dumps({KEY: code_of(call.arguments)}).decode()
+
+
+def is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 # Shapes
@@ -254,7 +270,7 @@ def without_citations(part: Content) -> Content:
 
 def text_in(content: Sequence[Content]) -> str:
     """All text of a message; pictures of an assistant are not shown to it again."""
-    parts = [part_of(part) for part in content]
+    parts = [part_of(part) for part in content if not isinstance(part, ImageFileContent)]
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
 
 
