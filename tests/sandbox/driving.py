@@ -107,7 +107,10 @@ class Driving:
         self.send(JSON, json.dumps(message).encode())
 
     def send(self, kind: int, content: bytes) -> None:
-        self._into.write(HEAD.pack(len(content), kind) + content)
+        self.write(HEAD.pack(len(content), kind) + content)
+
+    def write(self, received: bytes) -> None:
+        self._into.write(received)
         self._into.flush()
 
     def hear(self) -> Message:

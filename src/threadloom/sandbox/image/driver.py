@@ -159,6 +159,7 @@ class Driver:
         for kind, content in kernel.inbox.add(received):
             self._read_output(kernel)  # what was printed before comes before
             if kind == DATA:
+                kernel.acknowledge_picture()
                 self._picture(kernel.announced, content)
                 kernel.announced = None
             else:
@@ -251,13 +252,16 @@ class Driver:
         os.read(self._signals, READ)
         for pid, status in ended_children():
             if self._kernel and pid == self._kernel.pid:
+                end_all()
+                while self._understand(self._kernel):  # it may even have finished its cell
+                    pass
                 self._bury(self._kernel, status)
                 return
 
     def _bury(self, kernel: KernelProcess, status: int) -> None:
         """All that it started ends with it. One that died unused is not replaced at once: so would the next one."""
         end_all()
-        self._hear_out(kernel)
+        self._read_output(kernel)
         for descriptor in (kernel.channel, kernel.output):
             if descriptor in self._selector.get_map():
                 self._selector.unregister(descriptor)
@@ -269,12 +273,6 @@ class Driver:
             self._lost = kernel.used
         if kernel.used:
             self._start_kernel()
-
-    def _hear_out(self, kernel: KernelProcess) -> None:
-        """What it said before it died; it may even have finished its cell."""
-        while self._understand(kernel):
-            pass
-        self._read_output(kernel)
 
     def _finish(
         self, cell: Cell, ending: Ending, *, state_lost: bool = False, traceback: str = ""

@@ -14,7 +14,7 @@ PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
 
 LOAD, EQUALS, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
 ALLOW = 0x7FFF0000
 REFUSE = 0x00050000 | errno.EPERM
 ABSENT = 0x00050000 | errno.ENOSYS
@@ -23,6 +23,9 @@ X32 = 0x40000000
 
 # Unix, IPv4 and IPv6. AF_VSOCK would reach a virtual machine's host, past a network namespace with no network.
 FAMILIES = (1, 2, 10)
+# The first process of its namespace. By signals it cannot be reached; its limits and its share of the processor could.
+DRIVER = 1
+PRIO_USER = 2
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 NAMESPACES = 0x7E020000
 
@@ -31,12 +34,14 @@ Instruction = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Machine:
-    """Numbers of system calls: those refused, and the two whose first argument decides."""
+    """Numbers of system calls: those refused, those whose first argument decides, and those aimed at a process."""
 
     architecture: int
     refused: Mapping[str, int]
     socket: int
     clone: int
+    setpriority: int
+    aimed: Mapping[str, int]
 
 
 # The same everywhere.
@@ -68,6 +73,9 @@ X86_64 = Machine(
     | {"process_vm_writev": 311, "kcmp": 312, "bpf": 321, "userfaultfd": 323},
     socket=41,
     clone=56,
+    setpriority=141,
+    aimed={"sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203}
+    | {"migrate_pages": 256, "move_pages": 279, "prlimit64": 302, "sched_setattr": 314},
 )
 AARCH64 = Machine(
     architecture=0xC00000B7,
@@ -80,6 +88,9 @@ AARCH64 = Machine(
     | {"bpf": 280, "userfaultfd": 282},
     socket=198,
     clone=220,
+    setpriority=140,
+    aimed={"sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122}
+    | {"migrate_pages": 238, "move_pages": 239, "prlimit64": 261, "sched_setattr": 274},
 )
 MACHINES = {"x86_64": X86_64, "aarch64": AARCH64}
 
@@ -131,17 +142,26 @@ def instructions(machine: Machine) -> Iterator[Instruction]:
     yield from answer(CLONE3, ABSENT)
     for number in machine.refused.values():
         yield from answer(number, REFUSE)
-    yield (EQUALS, 0, 4, machine.clone)
-    yield (LOAD, 0, 0, FIRST_ARGUMENT)
-    yield (ANY_BIT, 0, 1, NAMESPACES)
-    yield (RETURN, 0, 0, REFUSE)
-    yield (RETURN, 0, 0, ALLOW)
+    for number in machine.aimed.values():
+        yield from by_argument(number, FIRST_ARGUMENT, EQUALS, DRIVER)
+    yield from by_argument(machine.setpriority, FIRST_ARGUMENT, AT_LEAST, PRIO_USER)
+    yield from by_argument(machine.setpriority, SECOND_ARGUMENT, EQUALS, DRIVER)
+    yield from by_argument(machine.clone, FIRST_ARGUMENT, ANY_BIT, NAMESPACES)
     yield (EQUALS, 1, 0, machine.socket)
     yield (RETURN, 0, 0, ALLOW)
     yield (LOAD, 0, 0, FIRST_ARGUMENT)
     for family in FAMILIES:
         yield from answer(family, ALLOW)
     yield (RETURN, 0, 0, NO_SUCH_FAMILY)
+
+
+def by_argument(number: int, argument: int, test: int, value: int) -> Iterator[Instruction]:
+    """Refused when the argument passes the test; its lower half is what these processors have first."""
+    yield (EQUALS, 0, 4, number)
+    yield (LOAD, 0, 0, argument)
+    yield (test, 0, 1, value)
+    yield (RETURN, 0, 0, REFUSE)
+    yield (LOAD, 0, 0, NUMBER)
 
 
 def answer(value: int, result: int) -> Iterator[Instruction]:

@@ -1,7 +1,6 @@
 """The kernel: the driver's child, in which cells are run. What it says of itself may be a lie of the code in it."""
 
 import builtins
-import hashlib
 import os
 import signal
 import sys
@@ -9,7 +8,9 @@ import threading
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,14 +25,27 @@ HERE = Path(__file__).parent
 NO_INPUT = "input() is not available: nobody can answer. Write the value into the code instead."
 
 
-class Kernel:
-    """`channel` leads to the driver, `output` is a pipe for all text."""
+@dataclass(frozen=True)
+class Ends:
+    """The kernel's ends of what it shares with the driver: a socket for messages, and two pipes.
 
-    def __init__(self, shell: Shell, channel: int, output: int) -> None:
-        self._shell, self._channel, self._output = shell, channel, output
+    All text goes to `output`. From `taken` comes a byte for each picture that the driver has taken: what is printed after
+    a picture must not overtake it on the other way.
+    """
+
+    channel: int
+    output: int
+    taken: int
+
+
+class Kernel:
+    """Runs cells."""
+
+    def __init__(self, shell: Shell, ends: Ends) -> None:
+        self._shell = shell
+        self._channel, self._output, self._taken = ends.channel, ends.output, ends.taken
         self._pid = os.getpid()
         self._sending = threading.Lock()
-        self._shown: set[bytes] = set()
         self._print = builtins.print
         self._stdout, self._stderr = text_stream(1), text_stream(2)
         self._stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - as long as we live
@@ -44,30 +58,25 @@ class Kernel:
             ok = self._execute(request["code"])
             if os.getpid() != self._pid:  # a copy that the cell made of us
                 os._exit(0)
-            text = "".join(self._shell.tracebacks)[-LONGEST_TRACEBACK:]
+            text = encoded("".join(self._shell.tracebacks)[-LONGEST_TRACEBACK:]).decode()
             done = {"ev": "done", "number": request["number"], "ok": ok, "traceback": text}
             self._send(message(done))
 
     def write(self, text: str) -> None:
         """To the pipe, whatever became of the cell's own streams."""
         self._flush()
-        rest = memoryview(text.encode(errors="backslashreplace"))
+        rest = memoryview(encoded(text))
         while rest:
             rest = rest[os.write(self._output, rest) :]
 
     def show_picture(self, media_type: str, content: bytes) -> None:
-        """Each only once a cell: a figure that is shown is often a cell's last value, too."""
-        digest = hashlib.blake2b(content).digest()
-        if digest in self._shown:
-            return
-        self._shown.add(digest)
         if len(content) > MAX_PICTURE:
             megabytes = len(content) / 1024**2
             self.write(f"[A picture of {megabytes:.1f} MB was left out: it may have 10 MB.]\n")
         elif is_picture(media_type, content):
             self._flush()
             announced = message({"ev": "picture", "media_type": media_type})
-            self._send(announced + framed(DATA, content))
+            self._send(announced + framed(DATA, content), await_taken=True)
 
     def _execute(self, code: str) -> bool:
         """Whether it raised nothing."""
@@ -90,7 +99,6 @@ class Kernel:
         self._stderr = text_stream(2) if self._stderr.closed else self._stderr
         sys.stdin, sys.stdout, sys.stderr = self._stdin, self._stdout, self._stderr
         builtins.print, builtins.input = self._print, refuse_input
-        self._shown.clear()
         self._shell.tracebacks = []
 
     def _flush(self) -> None:
@@ -98,7 +106,7 @@ class Kernel:
             with suppress(Exception):  # a cell can put anything there
                 stream.flush()
 
-    def _send(self, frames: bytes) -> None:
+    def _send(self, frames: bytes, *, await_taken: bool = False) -> None:
         """All or nothing: no interrupt and no other thread comes between. A copy of this process has nothing to say."""
         if os.getpid() != self._pid:
             return
@@ -106,6 +114,8 @@ class Kernel:
             rest = memoryview(frames)
             while rest:
                 rest = rest[os.write(self._channel, rest) :]
+            if await_taken:
+                os.read(self._taken, 1)
 
     def _request(self) -> Message:
         length, kind = HEAD.unpack(self._read(HEAD.size))
@@ -121,29 +131,28 @@ class Kernel:
         return bytes(received)
 
 
-def live(shell: Shell, channel: int, output: int) -> NoReturn:
+def live(shell: Shell, ends: Ends) -> NoReturn:
     """A forked child's life, from which it never comes back. What goes wrong in it is said in the cell's output."""
     try:
-        forget_driver(channel, output)
-        Kernel(shell, channel, output).serve()
+        forget_driver(ends)
+        Kernel(shell, ends).serve()
     except BaseException:  # noqa: BLE001 - the code after the fork is the driver's
         with suppress(OSError):
-            os.write(output, traceback.format_exc().encode(errors="backslashreplace"))
+            os.write(ends.output, encoded(traceback.format_exc()))
     finally:
         os._exit(1)
 
 
-def forget_driver(channel: int, output: int) -> None:
+def forget_driver(ends: Ends) -> None:
     """Its streams, its signals, its modules."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    low, high = sorted((channel, output))
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    kept = sorted((2, ends.channel, ends.output, ends.taken, os.sysconf("SC_OPEN_MAX")))
+    for before, after in pairwise(kept):
+        os.closerange(before + 1, after)
     for standard in (1, 2):
-        os.dup2(output, standard)
+        os.dup2(ends.output, standard)
     set_dumpable(True)  # /proc/self is its own again
     os.setsid()
     os.nice(NICENESS)
@@ -163,6 +172,11 @@ def text_stream(descriptor: int) -> TextIOWrapper:
     return open(
         descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
     )
+
+
+def encoded(text: str) -> bytes:
+    """Strings may hold what is no Unicode."""
+    return text.encode(errors="backslashreplace")
 
 
 def refuse_input(_: object = "", /) -> NoReturn:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from kernel import live
+from kernel import Ends, live
 from shell import Shell
 from wire import DATA, JSON, MAX_FRAME, MAX_PICTURE, Inbox
 
@@ -24,15 +24,15 @@ MEMORY = ("memory.current", "memory/memory.usage_in_bytes")
 class KernelProcess:
     """A kernel as the driver sees it. Both ends are read without waiting."""
 
-    def __init__(self, pid: int, channel: int, output: int) -> None:
-        self.pid, self.channel, self.output = pid, channel, output
+    def __init__(self, pid: int, *, channel: int, output: int, taken: int) -> None:
+        self.pid, self.channel, self.output, self._taken = pid, channel, output, taken
         self.used = False
         self.silent = False
         self.announced: str | None = None
         self.inbox = Inbox({JSON: MAX_FRAME, DATA: MAX_PICTURE})
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._outgoing = bytearray()
-        for descriptor in (channel, output):
+        for descriptor in (channel, output, taken):
             os.set_blocking(descriptor, False)
 
     def text(self) -> str | None:
@@ -54,6 +54,10 @@ class KernelProcess:
                 del self._outgoing[: os.write(self.channel, self._outgoing)]
         return not self._outgoing
 
+    def acknowledge_picture(self) -> None:
+        with suppress(OSError):
+            os.write(self._taken, b"!")
+
     def interrupt(self) -> None:
         """As Ctrl-C in a terminal: its children, too."""
         with suppress(ProcessLookupError):
@@ -64,20 +68,21 @@ class KernelProcess:
             os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        os.close(self.channel)
-        os.close(self.output)
+        for descriptor in (self.channel, self.output, self._taken):
+            os.close(descriptor)
 
 
 def start_kernel(shell: Shell) -> KernelProcess:
     """A copy of this process; what was imported here is there."""
     channel, its_channel = (end.detach() for end in socket.socketpair())
     output, its_output = os.pipe()
+    its_taken, taken = os.pipe()
     pid = os.fork()
     if pid == 0:
-        live(shell, its_channel, its_output)
-    os.close(its_channel)
-    os.close(its_output)
-    return KernelProcess(pid, channel, output)
+        live(shell, Ends(its_channel, its_output, its_taken))
+    for descriptor in (its_channel, its_output, its_taken):
+        os.close(descriptor)
+    return KernelProcess(pid, channel=channel, output=output, taken=taken)
 
 
 def end_all() -> None:

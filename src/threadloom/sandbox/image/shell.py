@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from figures import Figures
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import display
 from traitlets.config import Config
 from wire import SIGNATURES
 
@@ -64,6 +64,7 @@ class Shell(InteractiveShell):
     write: Callable[[str], None]
     tracebacks: list[str]
     """Of this cell. They are not printed, so that they are seen when too much was."""
+    figures: Figures
 
     def show(self, data: Mapping[str, Any]) -> None:
         """An object in the richest form that a host takes."""
@@ -78,7 +79,7 @@ class Shell(InteractiveShell):
     def run(self, code: str) -> bool:
         """Whether it raised nothing. Raises KeyboardInterrupt when it comes just before or after the code."""
         result = self.run_cell(code, store_history=True)
-        show_open_figures()
+        self.figures.show_open()
         return result.success or is_success(result.error_in_exec)
 
     def system(self, cmd: str) -> None:
@@ -117,6 +118,7 @@ def make_shell(preload: list[str]) -> Shell:
     """With modules imported that cells are likely to use."""
     made = Shell.instance(config=CONFIG)
     made.tracebacks = []
+    made.figures = Figures(made, made.show)
     warnings.filterwarnings("ignore", message="To exit: use")
     for name in preload:
         try:
@@ -124,7 +126,7 @@ def make_shell(preload: list[str]) -> Shell:
         except ImportError as error:
             sys.stderr.write(f"{name} is not preloaded: {error}\n")
     if "matplotlib.pyplot" in sys.modules:
-        made.enable_matplotlib("inline")
+        made.figures.watch()
     warm_up(made)
     return made
 
@@ -135,18 +137,8 @@ def ignore(*_: object) -> None: ...
 def warm_up(made: Shell) -> None:
     """Have what is imported late imported: for a value, a traceback, a figure."""
     made.show_picture, made.write = ignore, ignore
-    made.run_cell("1")
-    made.run_cell("1 / 0")
+    made.run_cell("1 / 0", silent=True)
+    made.displayhook.compute_format_data(1)
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.plot([1])
-        show_open_figures()
-
-
-def show_open_figures() -> None:
-    """Those of a backend that does not show them by itself: a cell may have chosen Agg."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None or not pyplot.get_fignums():
-        return
-    for number in pyplot.get_fignums():
-        display(pyplot.figure(number))
-    pyplot.close("all")
+        made.figures.show_open()
