@@ -21,7 +21,7 @@ def test_the_configuration_page_lists_every_setting() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+    targets = re.findall(r"\]\((?!https?://|sandbox:|#)([^)#]+)", page.read_text())
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
 
@@ -35,8 +35,9 @@ def shell_blocks() -> list[tuple[str, str]]:
     ]
 
 
-# These run the suite, or measure for minutes: the suite shows that they are there and what they would run.
-LONG = ("make test", "make check", "make bench", "python -m benchmarks")
+# These run the suite, build an image or measure for minutes: the suite shows that they are there and what they would run.
+LONG = ("make test", "make check", "make bench", "make sandbox", "python -m benchmarks")
+SANDBOX = "threadloom sandbox"
 SHORT = [block for block in shell_blocks() if not block[1].startswith(("make serve", *LONG))]
 
 
@@ -78,12 +79,19 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dic
         process.stderr.close()
 
 
-@pytest.mark.parametrize(("page", "block"), SHORT, ids=[page for page, _ in SHORT])
-def test_shell_blocks_run(page: str, block: str, shell_environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=page, marks=[pytest.mark.docker] if SANDBOX in block else [])
+        for page, block in SHORT
+    ],
+)
+def test_shell_blocks_run(block: str, shell_environment: dict[str, str]) -> None:
+    runtime = "docker" if SANDBOX in block else "none"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
         cwd=ROOT,
-        env=shell_environment,
+        env=shell_environment | {"THREADLOOM_CODE_INTERPRETER__RUNTIME": runtime},
         capture_output=True,
         text=True,
         timeout=60,
@@ -96,6 +104,7 @@ def test_shell_blocks_run(page: str, block: str, shell_environment: dict[str, st
 def test_long_commands_are_there() -> None:
     named = {line.split("  ")[0] for _, block in shell_blocks() for line in block.splitlines()}
     targets = sorted(line.split()[1] for line in named if line.startswith("make "))
-    assert "test" in targets
     subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, check=True, capture_output=True)
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    for target in ("test", "sandbox"):
+        assert target in targets
+        assert f"make {target}" in (ROOT / ".ci" / "run").read_text()

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.process import serving
 from tools.transcripts import (
+    CODE,
     FOLLOW_UP,
     PROGRAMS,
     PYTHON,
@@ -15,10 +16,12 @@ from tools.transcripts import (
     masked,
     play,
     prepared,
+    session_with_code,
     thread_in,
 )
 
 EMBEDDED = "The embedded model"
+WITH_CODE = "The code interpreter"
 LOCAL = "A small language model in the process"
 
 pytestmark = pytest.mark.timeout(120)  # the first run installs the Node SDK
@@ -42,6 +45,15 @@ def test_an_example_prints_what_the_documentation_shows(
     assert masked(play(home, program, address)) == documented(EMBEDDED)[program]
 
 
+@pytest.mark.docker
+def test_an_example_has_code_run_and_saves_what_it_makes(tmp_path: Path) -> None:
+    home = prepared(tmp_path / "home")
+    assert session_with_code(home) == documented(WITH_CODE)
+    assert (home / "chart.png").read_bytes().startswith(b"\x89PNG")
+    summary = (home / "sales_summary.csv").read_text()
+    assert summary.startswith("region,sum of revenue by region\nnorth,")
+
+
 def test_a_thread_goes_on_after_the_server_was_restarted(tmp_path: Path) -> None:
     home = prepared(tmp_path / "home")
     with serving(home) as address:
@@ -58,5 +70,6 @@ def test_the_documentation_shows_every_example(heading: str, programs: tuple[str
 
 def test_every_example_is_tested() -> None:
     files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
-    run = {command.split()[1].removeprefix("examples/") for command in (*PROGRAMS, FOLLOW_UP)}
-    assert files - {"README.md"} == run
+    commands = (*PROGRAMS, *CODE, FOLLOW_UP)
+    run = {command.split()[1].removeprefix("examples/") for command in commands}
+    assert files - {"README.md", "sales.csv"} == run

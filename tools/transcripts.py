@@ -33,6 +33,8 @@ PROGRAMS = (
     "sh examples/stream.sh",
     "sh examples/function_tool.sh",
 )
+CODE = ("python examples/analyse_csv.py",)
+SANDBOX = {"THREADLOOM_CODE_INTERPRETER__RUNTIME": "docker"}
 FOLLOW_UP = 'python examples/follow_up.py {} "What is my name?"'
 GGUF = """\
 providers:
@@ -59,6 +61,11 @@ change shown as `…`. They are ordinary OpenAI programs: the server's address i
 {embedded}
 The last command ran after the server had been stopped and started again: threads outlive it.
 
+## The code interpreter
+
+The same, on a machine with Docker's engine and the image that `make sandbox` builds. Still no key: the embedded model writes the Python.
+
+{code}
 ## A small language model in the process
 
 `pip install 'threadloom[local]'`, and this `config.yaml`. The model is SmolLM2 (135M), which is small enough to fetch in
@@ -80,9 +87,11 @@ def main() -> None:
     gguf = fetch()
     with tempfile.TemporaryDirectory() as scratch:
         plain, local = prepared(Path(scratch) / "plain"), prepared(Path(scratch) / "local")
+        code = prepared(Path(scratch) / "code")
         (local / "config.yaml").write_text(GGUF.format(gguf=gguf, model=gguf.stem))
         page = TEXT.format(
             embedded=shown(session(plain, PROGRAMS)),
+            code=shown(session_with_code(code)),
             config=GGUF.format(gguf=gguf.name, model=gguf.stem),
             local=shown(session(local, PYTHON)),
         )
@@ -97,6 +106,12 @@ def session(home: Path, programs: Sequence[str]) -> Transcript:
         follow_up = FOLLOW_UP.format(thread_in(printed[programs[0]]))
         printed[follow_up] = play(home, follow_up, address)
     return {masked(command): masked(output) for command, output in printed.items()}
+
+
+def session_with_code(home: Path) -> Transcript:
+    """The programs that need a sandbox."""
+    with serving(home, SANDBOX) as address:
+        return {program: masked(play(home, program, address)) for program in CODE}
 
 
 def prepared(home: Path) -> Path:
