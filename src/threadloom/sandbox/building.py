@@ -10,21 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import docker
 from docker.errors import DockerException, ImageNotFound, NotFound
-from docker.utils import kwargs_from_env
 
 from threadloom.config import CodeInterpreter
 from threadloom.errors import StartError
+from threadloom.sandbox.engine import Client, address_of, connect
 
 RECIPE = Path(__file__).with_name("image")
 LABEL = "threadloom.recipe"
 """On an image: what it was made from."""
 PATIENCE = 1800
 """Seconds that a step of the build may be silent: one step downloads all packages."""
-
-Client = Any
-"""A docker.APIClient, whose methods have no types."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +115,12 @@ def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, in
 
 @contextmanager
 def connected(settings: CodeInterpreter) -> Generator[Client]:
-    options: dict[str, Any] = dict(kwargs_from_env())
-    if settings.docker_host:
-        options["base_url"] = settings.docker_host
+    address = address_of(settings)
     try:
-        client = docker.APIClient(**options, version="auto", timeout=PATIENCE)
-    except DockerException as error:
+        client = connect(address, PATIENCE)
+    except (DockerException, OSError):
         raise StartError(
-            f"The container engine does not answer: is Docker running, and may this user use its socket? ({error})"
+            f"The container engine does not answer at {address}: is Docker running, and may this user use its socket?"
         ) from None
     try:
         yield client

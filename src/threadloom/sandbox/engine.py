@@ -64,7 +64,7 @@ class Engine:
 
     def __init__(self, settings: CodeInterpreter) -> None:
         self._settings = settings
-        self._address = settings.docker_host or str(kwargs_from_env().get("base_url") or USUAL)
+        self._address = address_of(settings)
         self._lock = threading.Lock()
         self._known: Client = None
 
@@ -151,8 +151,7 @@ class Engine:
     def _client(self) -> Client:
         with self._lock:
             if self._known is None:
-                given = kwargs_from_env() | {"base_url": self._address}
-                self._known = docker.APIClient(**given, version="auto", timeout=TIMEOUT)
+                self._known = connect(self._address, TIMEOUT)
             return self._known
 
     @contextmanager
@@ -173,6 +172,21 @@ class Engine:
                 f"The container engine does not answer at {self._address}: "
                 "is Docker running, and may this user use its socket?"
             ) from None
+
+
+def address_of(settings: CodeInterpreter) -> str:
+    return settings.docker_host or str(kwargs_from_env().get("base_url") or USUAL)
+
+
+def connect(address: str, timeout: int) -> Client:
+    """Raises DockerException and OSError."""
+    if address.startswith("unix://"):
+        # Where nobody answers, the SDK would leave its socket open.
+        with socket.socket(socket.AF_UNIX) as trial:
+            trial.settimeout(timeout)
+            trial.connect(address.removeprefix("unix://"))
+    options: dict[str, Any] = {**kwargs_from_env(), "base_url": address}
+    return docker.APIClient(**options, version="auto", timeout=timeout)
 
 
 def started_by() -> str:
