@@ -149,6 +149,18 @@ class Client:
     async def delete(self, path: str) -> httpx2.Response:
         return await self._http.delete(path)
 
+    async def upload(self, name: str, content: bytes) -> str:
+        """The id of a new File."""
+        form = {"purpose": "assistants"}
+        answer = await self._http.post("/files", data=form, files={"file": (name, content)})
+        assert answer.is_success, answer.text
+        return answer.json()["id"]
+
+    async def content(self, file_id: str) -> bytes:
+        answer = await self._http.get(f"/files/{file_id}/content")
+        assert answer.is_success, answer.text
+        return answer.content
+
     async def assistant(self, *, with_function: bool = False) -> str:
         if with_function not in self._assistants:
             tools = [FUNCTION] if with_function else []

@@ -23,6 +23,7 @@ from tests.runs.sandboxes import (
     run_cell,
 )
 from tests.support.server import Running, running_server
+from threadloom.files.sweeping import SKEW
 from threadloom.runs.code_interpreter import NO_CODE, PACKAGES
 from threadloom.runs.code_outcome import (
     ABOUT,
@@ -293,7 +294,7 @@ async def ask_for_ever(talk: Talk, model: ScriptedModel, sandbox: FakeSandbox) -
 
 
 async def test_cancelling_ends_the_code(
-    api: Api, model: ScriptedModel, sandbox: FakeSandbox
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running, clock: FrozenClock
 ) -> None:
     talk = await coding(api)
     run = await ask_for_ever(talk, model, sandbox)
@@ -302,6 +303,10 @@ async def test_cancelling_ends_the_code(
     assert [one.code for one in sandbox.left] == ["while True: pass"]
     (step,) = await talk.steps(run)
     assert (step["status"], outputs_of(step)) == ("cancelled", [])
+    clock.advance(SKEW + 1)
+    await server.background.sweep()
+    folder = server.context.settings.data_dir / "files"
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
     assert (await api.get("/files"))["data"] == []
     await run_cell(talk, model)
     assert heard(model) == NO_OUTPUT

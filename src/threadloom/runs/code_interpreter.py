@@ -93,6 +93,22 @@ class CodeInterpreter:
         if not code.strip():
             return ToolResult(shown(call, []), NO_CODE)
         outcome = Outcome()
+        try:
+            await self._attempt(run, code, outcome)
+        except BaseException:
+            await self._database.write(outcome.abandon)
+            raise
+        heard = await asyncio.to_thread(outcome.heard, room, encoding_for(run.model))
+        outputs = outcome.outputs()
+        loop = asyncio.get_running_loop()
+
+        def record(tx: RunTx) -> None:
+            outcome.record(tx)
+            loop.call_soon_threadsafe(remember, self._last, run.thread_id, call.id)
+
+        return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), record)
+
+    async def _attempt(self, run: RunRow, code: str, outcome: Outcome) -> None:
         last = await self._database.read(last_call, run)
         try:
             await self._end_if_outdated(run.thread_id, last)
@@ -106,16 +122,6 @@ class CodeInterpreter:
             raise ToolFailure(error.message) from error
         except SandboxLost:
             outcome.endings.append(LOST_AFTERWARDS if outcome.finished else LOST)
-        heard = await asyncio.to_thread(outcome.heard, room, encoding_for(run.model))
-        outputs = outcome.outputs()
-
-        loop = asyncio.get_running_loop()
-
-        def record(tx: RunTx) -> None:
-            outcome.record(tx)
-            loop.call_soon_threadsafe(remember, self._last, run.thread_id, call.id)
-
-        return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), record)
 
     async def _end_if_outdated(self, thread_id: str, last: str | None) -> None:
         """Another worker has gone on in a sandbox of its own: what is in ours is past. Those of a runner are everybody's."""

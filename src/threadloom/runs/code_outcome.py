@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from threadloom.config import CodeInterpreter as Settings
+from threadloom.db.tx import Tx
 from threadloom.events import RunTx
 from threadloom.files.actions import insert_file
-from threadloom.files.strays import keep
+from threadloom.files.strays import abandon, keep
 from threadloom.runs.sandbox_files import Taken
 from threadloom.sandbox.session import DATA, Ending, Finished
 from threadloom.tokens import Tokens, upper_bound
@@ -27,7 +28,7 @@ STARTED_ANEW = (
     f"The sandbox was started anew: variables are gone, files in {DATA} are as they were."
 )
 LOST = (
-    "The sandbox was lost while the code ran, and its variables with it. The next call gets a new sandbox with the files "
+    "The sandbox was lost before the code came to its end, and its variables with it. The next call gets a new sandbox with the files "
     f"in {DATA} as they were before this call."
 )
 LOST_AFTERWARDS = (
@@ -108,6 +109,11 @@ class Outcome:
                 blobs=[picture.blob],
             )
         self.taken.record(tx)
+
+    def abandon(self, tx: Tx) -> None:
+        """The call came to nothing: its bytes are swept."""
+        for key in [*(one.blob for one in self.pictures), *(one.blob for one in self.taken.copied)]:
+            abandon(tx, key)
 
 
 def sentences_of(finished: Finished, settings: Settings) -> list[str]:
