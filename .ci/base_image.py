@@ -281,21 +281,26 @@ def add_installation(root: Root, python: Python) -> None:
 
 
 def add_pip(root: Root, python: Python) -> None:
-    """From the wheel that `ensurepip` would install."""
-    bundled = [python.library / "ensurepip" / "_bundled", Path("/usr/share/python-wheels")]
-    wheels = [wheel for folder in bundled for wheel in folder.glob("pip-*.whl")]
-    if not wheels:
-        raise SystemExit(f"{python.name} of {python.prefix} has no pip: install python3-venv.")
-    with zipfile.ZipFile(wheels[0]) as wheel:
+    with zipfile.ZipFile(pip_wheel(python)) as wheel:
         for member in wheel.infolist():
             name = f"usr/local/lib/{python.name}/site-packages/{member.filename}"
             root.write(name, wheel.read(member))
 
 
-def pip_settings() -> str:
+def pip_wheel(python: Python) -> Path:
+    """What `ensurepip` would install."""
+    bundled = [python.library / "ensurepip" / "_bundled", Path("/usr/share/python-wheels")]
+    wheels = [wheel for folder in bundled for wheel in folder.glob("pip-*.whl")]
+    if not wheels:
+        raise SystemExit(f"{python.name} of {python.prefix} has no pip: install python3-venv.")
+    return wheels[0]
+
+
+def pip_settings(python: Python) -> str:
     """How this machine's pip reaches its indexes, but for those that are folders here."""
+    pip = pip_wheel(python) / "pip"  # Debian's Python has none installed
     kept = {"cert": f"/{CERTIFICATES}", "disable-pip-version-check": "true"}
-    for line in output_of(sys.executable, "-m", "pip", "config", "list").splitlines():
+    for line in output_of(sys.executable, str(pip), "config", "list").splitlines():
         name, _, value = line.partition("=")
         key = name.rpartition(".")[2]
         remote = [url for url in str(ast.literal_eval(value)).split() if "file:" not in url]
@@ -353,7 +358,7 @@ def main() -> None:
     parser.add_argument("--python", type=Path, help="its prefix, as /usr")
     arguments = parser.parse_args()
     python = find_python(arguments.python)
-    settings = {"etc/pip.conf": pip_settings().encode(), CERTIFICATES: certificates()}
+    settings = {"etc/pip.conf": pip_settings(python).encode(), CERTIFICATES: certificates()}
     made_from = Path(__file__).read_bytes() + repr((python, settings)).encode()
     label = hashlib.sha256(made_from).hexdigest()[:16]
     version = ".".join(map(str, python.version))
