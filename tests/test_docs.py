@@ -38,6 +38,8 @@ def shell_blocks() -> list[tuple[str, str]]:
 # These run the suite, build an image or measure for minutes: the suite shows that they are there and what they would run.
 LONG = ("make test", "make check", "make bench", "make sandbox", "python -m benchmarks")
 SANDBOX = "threadloom sandbox"
+# A machine that also builds images and runs the other tests starts a sandbox slowly.
+PATIENT = (pytest.mark.docker, pytest.mark.timeout(150))
 SHORT = [block for block in shell_blocks() if not block[1].startswith(("make serve", *LONG))]
 
 
@@ -82,7 +84,7 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dic
 @pytest.mark.parametrize(
     "block",
     [
-        pytest.param(block, id=page, marks=[pytest.mark.docker] if SANDBOX in block else [])
+        pytest.param(block, id=page, marks=PATIENT if SANDBOX in block else ())
         for page, block in SHORT
     ],
 )
@@ -94,7 +96,7 @@ def test_shell_blocks_run(block: str, shell_environment: dict[str, str]) -> None
         env=shell_environment | {"THREADLOOM_CODE_INTERPRETER__RUNTIME": runtime},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -138,7 +138,7 @@ def play(release: str, address: str, scenario: str, **variables: str) -> dict[st
     keys = {"OPENAI_API_KEY": KEY, "AZURE_OPENAI_API_KEY": KEY}
     given = environment(OPENAI_BASE_URL=address, **keys, **variables)
     run = subprocess.run(
-        command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=90, check=False
+        command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=180, check=False
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
