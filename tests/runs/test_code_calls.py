@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from threadloom.runs.code_calls import CodeReader, code_of
@@ -46,6 +46,7 @@ def test_the_code_is_what_the_argument_says(code: str, escaping: bool) -> None:
         (BARE, BARE),
         ('{"input": "print(1)"}', "print(1)"),
         ('{"language": "python", "code": "print(1)"}', "print(1)"),
+        ('{"no\\"te": "a \\"b\\"", "code": "print(1)"}', "print(1)"),
         ('{"timeout": 5, "code": "print(1)", "note": "longer than the code"}', "print(1)"),
         ('{"language": "python", "source": "print(1)"}', "print(1)"),
         ('{"arguments": {"code": "print(1)"}}', "print(1)"),
@@ -151,6 +152,7 @@ ARGUMENTS = st.lists(TOKENS, max_size=14).map("".join)
 CODE = st.text(st.sampled_from("ab1 \n\t\"'\\`{}é标\U0001f600")) | st.text()
 
 
+@settings(deadline=None)
 @given(ARGUMENTS)
 @example('```json\n{"code": "```py\\nprint(\\"\\ud83d\\ude00\\")\\n```"}\n```')
 @example('{"language": "py", "code": "print("a")\\u0041\\ud83d"}}')

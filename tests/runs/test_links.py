@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from threadloom.runs.citations import Citer, Piece, Source, Sources
@@ -132,6 +132,7 @@ TOKENS = st.sampled_from(
 TEXTS = st.lists(TOKENS, max_size=12).map("".join)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.booleans())
 @example(
     f"\U0001f600 [x]({PREFIX}out.csv), {PREFIX}my%20file%20(1).csv. {PREFIX}out.csv.gzip", False

@@ -101,7 +101,7 @@ class PartDraft:
                 self.annotations += map(stored_annotation, sent.get("annotations", ()))
             case "image_file":
                 self.pieces.append(sent["file_id"])
-            case "refusal":
+            case _:
                 self.pieces.append(sent)
 
     def content(self) -> Content:
@@ -112,7 +112,7 @@ class PartDraft:
                 return TextContent(type="text", text=value)
             case "image_file":
                 return ImageFileContent(type="image_file", image_file=ImageFile(file_id=text))
-            case "refusal":
+            case _:
                 return RefusalContent(type="refusal", refusal=text)
 
 
