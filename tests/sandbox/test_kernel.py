@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sandbox.puppets import Puppet, puppet_and_kernel
+from tests.sandbox.puppets import PNG, Puppet, puppet_and_kernel
 from threadloom.sandbox import channel, kernel
 from threadloom.sandbox.frames import HEAD, MAX_FRAME, PIECE, Data, Value, packed
 from threadloom.sandbox.kernel import Kernel
@@ -22,7 +22,6 @@ from threadloom.sandbox.session import (
     SandboxLost,
 )
 
-PNG = b"\x89PNG\r\n\x1a\n"
 Pair = tuple[Puppet, Kernel]
 
 
@@ -114,11 +113,8 @@ def message(content: bytes) -> bytes:
     return HEAD.pack(len(content), ord("J")) + content
 
 
-def picture(
-    content: bytes = PNG, size: int = len(PNG), media_type: str = "image/png", id_: str = "1"
-) -> bytes:
-    announced = said("picture", id=id_, media_type=media_type, size=size)
-    return announced + packed(Data(content))
+def picture(content: bytes = PNG, size: int = len(PNG), media_type: str = "image/png") -> bytes:
+    return said("picture", media_type=media_type, size=size) + packed(Data(content))
 
 
 def done(**fields: Value) -> bytes:
@@ -200,6 +196,7 @@ async def test_a_driver_that_ends_is_lost(pair: Pair, last: bytes) -> None:
         await running
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\0\0\0\x02J{}", b"\0\0\0\0J", b"D"])))
 async def test_noise_is_nothing_but_a_lost_sandbox(noise: list[bytes]) -> None:
     async with puppet_and_kernel() as (puppet, kernel):
@@ -450,34 +447,6 @@ async def test_clocks_are_started(pair: Pair) -> None:
     await claiming
 
 
-async def obey(puppet: Puppet) -> None:
-    """Do as a driver does, one byte after the other."""
-    with suppress(asyncio.IncompleteReadError, ConnectionError):
-        while True:
-            request = await puppet.request()
-            id_ = str(request["id"])
-            match request["op"]:
-                case "exec":
-                    puppet.say("log", id_, text="abc")
-                    puppet.write(picture(id_=id_))
-                    await asyncio.sleep(0)
-                    puppet.done(id_)
-                case "put":
-                    await puppet.received(6)
-                    puppet.say("put", id_)
-                case "get":
-                    puppet.say("file", id_, size=6)
-                    await asyncio.sleep(0)
-                    puppet.give(b"abc", b"def")
-                    puppet.say("got", id_)
-                case "ping":
-                    puppet.say("pong", id_, memory=1)
-                case "files":
-                    puppet.say("files", id_, files=[{"path": "a", "size": 6}])
-                case _:
-                    pass
-
-
 async def use(kernel: Kernel) -> None:
     await outputs_of(kernel)
     await kernel.put("a", 6, content(b"abcdef"))
@@ -491,7 +460,7 @@ async def test_whoever_is_cancelled_at_whatever_point_leaves_a_kernel_that_works
     steps: int,
 ) -> None:
     async with puppet_and_kernel() as (puppet, kernel):
-        obeying = asyncio.create_task(obey(puppet))
+        obeying = asyncio.create_task(puppet.obey())
         using = asyncio.create_task(use(kernel))
         for _ in range(steps):
             await asyncio.sleep(0)

@@ -82,7 +82,12 @@ class Docker:
         self._threads.shutdown(wait=False)
 
     async def _ready(self, container: str, attached: socket.socket) -> Launched:
-        reader, writer = await asyncio.open_connection(sock=attached, limit=BUFFER)
+        try:
+            reader, writer = await asyncio.open_connection(sock=attached, limit=BUFFER)
+        except BaseException:
+            attached.close()
+            self._chores.add(self.remove(container))
+            raise
         source = Demultiplexed(reader)
         channel = Channel(source, writer)
         close = partial(self._close, channel, container)
