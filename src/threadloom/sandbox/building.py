@@ -108,7 +108,7 @@ def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, in
             try:
                 stats = engine.stats(container, stream=False, one_shot=True)
                 used[container] = int(stats["memory_stats"]["usage"])
-            except (NotFound, KeyError):  # it ended just now
+            except (NotFound, KeyError, ValueError):  # it ended just now, or while it was asked: no JSON
                 continue
     return used
 
