@@ -81,7 +81,7 @@ class Engine:
     def start(self) -> tuple[str, socket.socket]:
         """A container's id, and what is attached to its standard streams. Nothing is left of one that does not start."""
         with self._explained():
-            container = self._create()
+            container = self.create()
             try:
                 attached = self._attach(container)
                 try:
@@ -113,7 +113,8 @@ class Engine:
         if self._known:
             self._known.close()
 
-    def _create(self) -> str:
+    def create(self) -> str:
+        """A container that does not run yet."""
         settings = self._settings
         labels = {
             LABEL: "1",
@@ -189,9 +190,9 @@ def connect(address: str, timeout: int) -> Client:
     return docker.APIClient(**options, version="auto", timeout=timeout)
 
 
-def started_by() -> str:
-    """Names this process to people."""
-    return f"{platform.node()} {os.getpid()}"
+def started_by(process: int | None = None) -> str:
+    """Names a process of this machine to people, this one unless told."""
+    return f"{platform.node()} {process or os.getpid()}"
 
 
 def limits(settings: CodeInterpreter) -> dict[str, Any]:
