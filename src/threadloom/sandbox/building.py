@@ -108,7 +108,7 @@ def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, in
             try:
                 stats = engine.stats(container, stream=False, one_shot=True)
                 used[container] = int(stats["memory_stats"]["usage"])
-            except (NotFound, KeyError, ValueError):  # it ended just now, or while it was asked: no JSON
+            except (NotFound, KeyError, ValueError):  # it ended meanwhile
                 continue
     return used
 
