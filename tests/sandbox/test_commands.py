@@ -16,6 +16,8 @@ __all__ = ["folder"]
 SETTING = "THREADLOOM_CODE_INTERPRETER__"
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 docker = pytest.mark.docker
+# Processes and sandboxes take their time on a busy machine.
+pytestmark = pytest.mark.timeout(180)
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +27,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 

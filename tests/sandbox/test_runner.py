@@ -28,6 +28,8 @@ from threadloom.sandbox.visits import line_of, next_line
 __all__ = ["folder"]
 
 docker = pytest.mark.docker
+# Processes and sandboxes take their time on a busy machine.
+pytestmark = pytest.mark.timeout(180)
 ENDLESS = "print('a', flush=True)\nwhile True: pass"
 
 
