@@ -123,7 +123,8 @@ class Channel:
         """Lose it; whoever waits for an answer gets SandboxLost."""
         if self.lost is None:
             self.lost = why
-            self._writer.transport.abort()
+            if not self._writer.is_closing():
+                self._writer.transport.abort()
 
     def _begin(self, request: Message) -> None:
         last = self._turn
