@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+import json
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -323,32 +325,73 @@ def test_a_leftover_is_what_nobody_can_be_using(state: str, age: float, leftover
     assert container.is_leftover(1000 + age) is leftover
 
 
-async def test_the_container_has_all_its_limits() -> None:
-    settings = small()
-    launcher = Docker(settings)
-    launched = await launcher.launch()
+LIMITS: dict[str, object] = {
+    "NetworkMode": "none",
+    "ReadonlyRootfs": True,
+    "CapDrop": ["ALL"],
+    "SecurityOpt": ["no-new-privileges:true"],
+    "Memory": 384 * MIB,
+    "MemorySwap": 384 * MIB,
+    "NanoCpus": 10**9,
+    "PidsLimit": 128,
+    "IpcMode": "private",
+    "ShmSize": 16 * MIB,
+    "Tmpfs": {
+        "/mnt/data": f"rw,nosuid,nodev,noexec,size={64 * MIB},uid=10001,gid=10001,mode=0700,nr_inodes=20000",
+        "/tmp": f"rw,nosuid,nodev,size={64 * MIB},mode=1777,nr_inodes=20000",  # noqa: S108 - the container's own
+    },
+    "Ulimits": [
+        {"Name": "nofile", "Soft": 1024, "Hard": 1024},
+        {"Name": "core", "Soft": 0, "Hard": 0},
+        {"Name": "fsize", "Soft": 64 * MIB, "Hard": 64 * MIB},
+    ],
+    "LogConfig": {"Type": "none", "Config": {}},
+    "AutoRemove": True,
+    "Init": False,
+}
+NOTHING = (
+    *("Privileged", "CapAdd", "PidMode", "UTSMode", "UsernsMode", "Binds", "VolumesFrom"),
+    *("Devices", "DeviceRequests", "GroupAdd", "PortBindings", "Mounts", "Links"),
+)
+CONFIG: dict[str, object] = {
+    "User": "10001:10001",
+    "Hostname": "sandbox",
+    "OpenStdin": True,
+    "StdinOnce": True,
+    "AttachStdin": True,
+    "Tty": False,
+}
+
+
+@asynccontextmanager
+async def created() -> AsyncGenerator[tuple[Any, str]]:
+    """The engine, and a container as sandboxes are that does not run."""
+    container = await asyncio.to_thread(Engine(small()).create)
     async with client() as api:
-        seen = api.inspect_container((await only(settings)).id)
-    await launched.close()
-    await launcher.close()
-    host, config = seen["HostConfig"], seen["Config"]
-    assert host["NetworkMode"] == "none"
-    assert host["ReadonlyRootfs"]
-    assert host["CapDrop"] == ["ALL"]
-    assert not host["CapAdd"]
-    assert host["SecurityOpt"] == ["no-new-privileges:true"]
-    assert not host["Privileged"]
-    assert host["Memory"] == host["MemorySwap"] == settings.memory
-    assert host["NanoCpus"] == 10**9
-    assert host["PidsLimit"] == 128
-    assert host["IpcMode"] == "private"
-    assert host["LogConfig"]["Type"] == "none"
-    assert host["AutoRemove"]
-    assert sorted(host["Tmpfs"]) == ["/mnt/data", "/tmp"]
-    assert not host["Binds"]
-    assert config["User"] == "10001:10001"
-    assert config["StdinOnce"]
-    assert not config["Tty"]
+        try:
+            yield api, container
+        finally:
+            api.remove_container(container, force=True)
+
+
+async def test_the_container_has_all_its_limits() -> None:
+    async with created() as (api, container):
+        seen = api.inspect_container(container)
+    assert {name: seen["HostConfig"].get(name) for name in LIMITS} == LIMITS
+    assert not [name for name in NOTHING if seen["HostConfig"].get(name)]
+    assert {name: seen["Config"].get(name) for name in CONFIG} == CONFIG
+
+
+async def test_the_code_sees_nothing_of_this_users_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxies = {"default": {"httpProxy": "http://user:password@proxy.test", "noProxy": "a.test"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    async with created() as (api, container):
+        seen = api.inspect_container(container)
+        image = api.inspect_image(seen["Image"])
+    assert sorted(seen["Config"]["Env"]) == sorted(image["Config"]["Env"])
 
 
 @pytest.mark.parametrize(

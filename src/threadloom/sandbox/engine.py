@@ -130,6 +130,8 @@ class Engine:
             # Not detached: standard input is open for one attachment, whose end ends the driver.
             stdin_open=True,
             detach=False,
+            # Docker's settings of this user may name a proxy, with a password.
+            use_config_proxy=False,
             host_config=client.create_host_config(**limits(settings)),
         )
         return str(created["Id"])
