@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,22 @@ async def test_a_run_fails_where_there_is_no_sandbox(
     run = await talk.ask()
     assert run["status"] == "failed"
     assert run["last_error"] == {"code": "server_error", "message": sandbox.unavailable}
+
+
+async def test_a_run_fails_where_files_cannot_be_stored(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running
+) -> None:
+    folder = server.context.settings.data_dir / "files"
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+    sandbox.then(Writes("out.csv", b"1"))
+    model.calls(cell())
+    talk = await coding(api)
+    run = await talk.ask()
+    assert run["last_error"] == {
+        "code": "server_error",
+        "message": "The file storage does not answer. Please try again in a moment.",
+    }
 
 
 async def test_a_run_that_runs_no_code_needs_no_sandbox(

@@ -1,10 +1,11 @@
 """Code in several workers: one goes on with what another has kept, and none with what is past."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from tests.runs.driver import Api, Talk
 from tests.runs.sandboxes import TABLE, cell, coding, heard, run_cell, upload
@@ -14,6 +15,7 @@ from threadloom.config import CodeInterpreter as Settings
 from threadloom.runs.code_interpreter import CodeInterpreter
 from threadloom.runs.code_outcome import STARTED_ANEW
 from threadloom.runs.tools import BuiltInTools
+from threadloom.sandbox.session import SandboxUnavailable
 from threadloom.testing import FakeSandbox, FrozenClock, ScriptedModel, ScriptedModels
 from threadloom.testing.sandbox import Writes
 
@@ -111,3 +113,25 @@ async def anew(
     async with doomed(server.database, models, tools):
         await run_cell(talk, model)
     return STARTED_ANEW in heard(model)
+
+
+class Away(FakeSandbox):
+    """A runner that does not answer."""
+
+    async def keys(self) -> Sequence[str]:
+        raise SandboxUnavailable("The runner does not answer.")
+
+
+async def test_a_runner_that_is_away_is_logged_at_the_start_and_when_sweeping(
+    database_url: str, models: ScriptedModels
+) -> None:
+    with capture_logs() as logs:
+        async with running_server(database_url, models, sandbox=Away()) as server:
+            while not logs:
+                await server.database.read(lambda _: None)
+            await server.background.sweep()
+    said = {(one["event"], one["reason"]) for one in logs}
+    assert said == {
+        ("code cannot be run", "The runner does not answer."),
+        ("sandboxes not swept", "The runner does not answer."),
+    }

@@ -21,6 +21,7 @@ from tests.runs.sandboxes import (
 )
 from tests.support.server import Running
 from threadloom.files.sweeping import SKEW
+from threadloom.runs.sandbox_files import SURELY_LISTED
 from threadloom.runs.tools import BuiltInTools
 from threadloom.testing import FakeSandbox, FrozenClock, ScriptedModel
 from threadloom.testing.sandbox import Writes
@@ -77,6 +78,26 @@ async def test_what_code_removes_does_not_come_back(
     removed.set()
     await talk.rested(run)
     assert await kept(server, talk) == {"left.csv": 1}
+
+
+async def test_what_was_not_listed_among_many_is_kept(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running
+) -> None:
+    talk = await coding(api)
+    sandbox.then(Writes("out.csv", b"1"))
+    await run_cell(talk, model)
+    many = asyncio.Event()
+    sandbox.began.clear()
+    sandbox.then(many)
+    model.calls(cell())
+    model.says("Done.")
+    run = await talk.run()
+    await sandbox.began.wait()
+    del sandbox.content(talk.thread)["out.csv"]
+    sandbox.content(talk.thread).update(dict.fromkeys(map(str, range(SURELY_LISTED)), b""))
+    many.set()
+    await talk.rested(run)
+    assert await kept(server, talk) == {"out.csv": 1}
 
 
 async def test_a_file_that_cannot_come_out_is_told(

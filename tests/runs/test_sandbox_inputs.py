@@ -24,7 +24,13 @@ from tests.runs.sandboxes import (
 from tests.support.server import Running
 from threadloom.db.rows import FileRow, ThreadRow
 from threadloom.db.tx import Tx
-from threadloom.runs.sandbox_files import LONGEST_NAME, distinct_names, safe_name
+from threadloom.runs.sandbox_files import (
+    LONGEST_NAME,
+    MOST_REMEMBERED,
+    distinct_names,
+    remember,
+    safe_name,
+)
 from threadloom.runs.tools import BuiltInTools
 from threadloom.testing import FakeSandbox, ScriptedModel
 from threadloom.testing.sandbox import Writes
@@ -54,6 +60,25 @@ async def test_code_finds_the_files_of_assistant_thread_and_messages(
         f"- /mnt/data/b.csv ({two}, 1 bytes)",
         f"- /mnt/data/c.csv ({three}, 1 bytes)",
     ]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+async def test_files_of_any_size_are_found(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, size: int
+) -> None:
+    talk = await coding(api, await upload(api, b"x" * size))
+    await run_cell(talk, model)
+    assert sandbox.content(talk.thread) == {"sales.csv": b"x" * size}
+
+
+def test_what_is_remembered_of_threads_is_bounded() -> None:
+    memory: dict[str, int] = {}
+    for thread in range(MOST_REMEMBERED + 1):
+        remember(memory, str(thread), thread)
+        remember(memory, "1", thread)
+    assert len(memory) == MOST_REMEMBERED
+    assert "0" not in memory
+    assert memory["1"] == MOST_REMEMBERED
 
 
 async def test_a_run_s_own_files_are_found_instead_of_its_assistant_s(

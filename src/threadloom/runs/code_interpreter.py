@@ -37,7 +37,6 @@ from threadloom.runs.sandbox_files import (
 from threadloom.runs.tools import CallReader, ToolFailure, ToolResult
 from threadloom.sandbox.session import (
     DATA,
-    Finished,
     Logs,
     Picture,
     Sandbox,
@@ -138,11 +137,11 @@ class CodeInterpreter:
                         outcome.printed.append(storable(output.text))
                     case Picture():
                         outcome.pictures.append(await self._kept(output))
-                    case Finished():
+                    case _:
                         outcome.finished = output
                         outcome.endings.extend(sentences_of(output, self._settings))
-        if outcome.finished:
-            await self._files.take(session, brought, outcome.finished.files, outcome.taken)
+        assert outcome.finished, "it comes last, or the sandbox is lost"
+        await self._files.take(session, brought, outcome.finished.files, outcome.taken)
 
     async def _kept(self, picture: Picture) -> KeptPicture:
         file_id = self._database.ids.new("file-")
