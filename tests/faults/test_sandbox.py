@@ -157,6 +157,8 @@ async def test_a_table_becomes_a_chart_and_files(fleet: Fleet) -> None:
         picture, text = await user.ask(thread, DRAW, file_id)
         assert (await user.client.content(picture["image_file"]["file_id"])).startswith(PNG)
         assert text_of([text]) == "sum 17"
+        by_id = await user.ask(thread, f"print(open('/mnt/data/{file_id}').readline(), len(table))")
+        assert text_of(by_id) == "month,sales"
         annotations = (await user.ask(thread, SAVE))[-1]["text"]["annotations"]
         links = {one["text"]: one["file_path"]["file_id"] for one in annotations}
         assert sorted(links) == [f"sandbox:/mnt/data/double.{kind}" for kind in ("csv", "xlsx")]
