@@ -44,7 +44,9 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 # The shell sets what bwrap cannot, in its units: KiB of data, and blocks of 512 bytes.
-LIMITED = 'ulimit -c 0 -d "$1" -f "$2" -n "$3" && shift 3 && exec "$@"'
+LIMITED = (
+    'ulimit -c 0 && ulimit -d "$1" && ulimit -f "$2" && ulimit -n "$3" && shift 3 && exec "$@"'
+)
 
 
 class Bubblewrap:
@@ -109,10 +111,10 @@ def command(settings: CodeInterpreter) -> list[str]:
         *(shutil.which("bwrap") or "bwrap", "--as-pid-1", "--clearenv"),
         *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
         *("--die-with-parent", "--new-session", "--hostname", "sandbox"),
-        *mounts,
-        *("--ro-bind", str(DRIVER), INSIDE, "--proc", "/proc", "--dev", "/dev"),
         *("--size", str(SCRATCH), "--tmpfs", "/tmp"),  # noqa: S108 - the sandbox's own
         *("--perms", "0700", "--size", str(settings.disk), "--tmpfs", DATA),
+        *mounts,
+        *("--ro-bind", str(DRIVER), INSIDE, "--proc", "/proc", "--dev", "/dev"),
         *("--remount-ro", "/", "--chdir", DATA),
         *(word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)),
         *("--", sys.executable, "-E", "-s", "-X", "utf8", f"{INSIDE}/driver.py"),
