@@ -338,7 +338,7 @@ LIMITS: dict[str, object] = {
     "ShmSize": 16 * MIB,
     "Tmpfs": {
         "/mnt/data": f"rw,nosuid,nodev,noexec,size={64 * MIB},uid=10001,gid=10001,mode=0700,nr_inodes=20000",
-        "/tmp": f"rw,nosuid,nodev,size={64 * MIB},mode=1777,nr_inodes=20000",  # noqa: S108 - the container's own
+        "/tmp": f"rw,nosuid,nodev,size={64 * MIB},mode=1777,nr_inodes=20000",
     },
     "Ulimits": [
         {"Name": "nofile", "Soft": 1024, "Hard": 1024},

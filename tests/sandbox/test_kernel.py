@@ -165,6 +165,17 @@ HOSTILE = {
     "no UTF-8": message(b'{"ev":"\xff"}'),
     "no object": message(b"[]"),
     "deep JSON": message(b"[" * 100_000),
+    "deep answer": message(
+        b'{"ev":"log","id":"1","text":"a","more":' + b"[" * 400 + b"]" * 400 + b"}"
+    ),
+    "deep answer with half a character": message(
+        b'{"ev":"log","id":"1","text":"\\ud800","more":' + b"[" * 900 + b"]" * 900 + b"}"
+    ),
+    "number that no computer has": message(
+        b'{"ev":"log","id":"1","text":"\\ud800","more":' + b"1" * 40 + b"}"
+    ),
+    "refusal that is no file's": said("fail", code="no_space", error="full"),
+    "refusal for a list of reasons": said("fail", code=["no_space"], error="full"),
     "long number": message(b'{"ev":' + b"1" * 10_000 + b"}"),
     "no kind": HEAD.pack(2, ord("X")) + b"{}",
     "large frame": b"\xff\xff\xff\xffJ",
@@ -437,6 +448,24 @@ async def test_files_above_the_data_are_not_listed(pair: Pair) -> None:
     puppet.say("files", await puppet.asked("files"), files=[{"path": "../b", "size": 2}])
     with pytest.raises(SandboxLost):
         await listing
+
+
+@pytest.mark.parametrize("code", ["no_space", "busy", ["no_space"], None])
+async def test_only_files_are_refused(pair: Pair, code: Value) -> None:
+    puppet, kernel = pair
+    pinging = asyncio.create_task(kernel.ping())
+    puppet.say("fail", await puppet.asked("ping"), code=code, error="full")
+    with pytest.raises(SandboxLost):
+        await pinging
+
+
+@pytest.mark.parametrize("code", ["busy", ["no_space"], None])
+async def test_a_refusal_for_no_known_reason_ends_the_sandbox(pair: Pair, code: Value) -> None:
+    puppet, kernel = pair
+    linking = asyncio.create_task(kernel.link("a", "b"))
+    puppet.say("fail", await puppet.asked("link"), code=code, error="full")
+    with pytest.raises(SandboxLost):
+        await linking
 
 
 async def test_clocks_are_started(pair: Pair) -> None:

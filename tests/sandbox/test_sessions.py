@@ -210,6 +210,26 @@ async def test_a_cell_that_is_left_and_does_not_end_costs_the_sandbox(
     assert launcher.ended == 1
 
 
+async def test_whatever_goes_wrong_with_what_was_left_costs_no_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(channel: channel.Channel) -> None:
+        del channel
+        raise RuntimeError
+
+    async with opened(max_sessions=1) as (sandbox, launcher):
+        async with (
+            sandbox.session("a") as kernel,
+            aclosing(kernel.execute("forever", seconds=60)) as outputs,
+        ):
+            await anext(outputs)
+            monkeypatch.setattr(channel.Channel, "settle", fail)
+        await until(lambda: launcher.ended == 1)
+        monkeypatch.undo()
+        async with asyncio.timeout(5):
+            assert await use(sandbox, "a")
+
+
 async def test_what_a_relay_left_under_way_is_ended_too(held: Held) -> None:
     sandbox, launcher = held
     async with sandbox.session("a") as kernel:

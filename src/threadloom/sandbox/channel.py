@@ -148,7 +148,7 @@ class Channel:
         if isinstance(frame, Data):
             self._turn.take(frame.content)
         else:
-            self._turn.hear(frame)
+            self._turn.hear(frame, self._frames.length)
         self._end_turn()
 
     def _end_turn(self) -> None:

@@ -47,6 +47,8 @@ class FrameReader:
     """Cuts a stream into frames; `next` can be cancelled and called again."""
 
     def __init__(self, source: Source) -> None:
+        self.length = 0
+        """Bytes of the frame that came last."""
         self._source = source
         self._head: tuple[int, int] | None = None
 
@@ -59,6 +61,7 @@ class FrameReader:
             raise Unintelligible("no frame, or too large")
         content = await self._source.readexactly(length)
         self._head = None
+        self.length = HEAD.size + length
         return Data(content) if kind == DATA else message_in(content)
 
 
@@ -75,9 +78,11 @@ def json_of(message: Message) -> bytes:
 
 
 def message_in(content: bytes) -> Message:
+    """Raises Unintelligible, also for what `packed` could not say again: deep values and long numbers."""
     try:
         message = parsed(content)
-    except (ValueError, RecursionError):
+        orjson.dumps(message)
+    except (ValueError, RecursionError, orjson.JSONEncodeError):
         raise Unintelligible("no JSON") from None
     if not isinstance(message, dict):
         raise Unintelligible("no message")

@@ -33,7 +33,8 @@ NOTES = 16 * 1024
 """Characters that the driver may add to what the code prints."""
 NO_SPACE = "There is no room for the file in the sandbox."
 CHANGED = "The file has changed."
-REFUSALS: dict[Value, str] = {
+ABOUT_FILES = {"put", "link", "get"}
+REFUSALS: dict[str, str] = {
     "no_space": NO_SPACE,
     "not_a_file": "It is not a regular file.",
     "too_large": "The file is too large.",
@@ -51,6 +52,7 @@ class Kernel:
         self.fresh = fresh
         self._settings = settings
         self._ids = map(str, itertools.count(1))
+        self._asked = ""
 
     async def execute(self, code: str, *, seconds: float) -> AsyncGenerator[Output]:
         if len(code.encode(errors="replace")) > MAX_CODE:
@@ -160,6 +162,7 @@ class Kernel:
 
     async def _ask(self, op: str, id_: str | None = None, /, **fields: Value) -> None:
         await self.channel.settle()
+        self._asked = op
         await self.channel.send({"op": op, "id": id_ or next(self._ids), **fields})
 
     async def _answer(self, seconds: float = REPLY_SECONDS) -> Message:
@@ -169,8 +172,10 @@ class Kernel:
         return message
 
     def _refused(self, message: Message) -> Exception:
-        sentence = REFUSALS.get(message.get("code"))
-        return SandboxFileRefused(sentence) if sentence else self.channel.lose("refused")
+        code = message.get("code")
+        if self._asked in ABOUT_FILES and isinstance(code, str) and code in REFUSALS:
+            return SandboxFileRefused(REFUSALS[code])
+        return self.channel.lose("refused")
 
 
 class Patience:

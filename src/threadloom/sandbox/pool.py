@@ -85,7 +85,7 @@ class Pool:
                 await spare.kernel.ping()
             except SandboxLost:
                 self._chores.add(spare.close())
-            except asyncio.CancelledError:
+            except BaseException:
                 self._chores.add(spare.close())
                 raise
             else:

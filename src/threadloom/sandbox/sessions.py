@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -152,11 +152,17 @@ class Sessions:
         lock.release()
 
     async def _settle(self, place: Place, channel: Channel, lock: asyncio.Lock) -> None:
-        with suppress(SandboxLost):
+        try:
             await channel.settle()
-        if self._places.get(place.key) is place:
-            self._put_back(place)
-        lock.release()
+        except SandboxLost:
+            pass
+        except BaseException:
+            channel.close()
+            raise
+        finally:
+            if self._places.get(place.key) is place:
+                self._put_back(place)
+            lock.release()
 
     def _put_back(self, place: Place) -> None:
         """It is now the one that was used last."""

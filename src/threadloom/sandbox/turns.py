@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from threadloom.sandbox.answers import MAX_PICTURE, size_in
-from threadloom.sandbox.frames import MAX_FRAME, Message, Unintelligible, packed
+from threadloom.sandbox.frames import MAX_FRAME, Message, Unintelligible
 
 ANSWER = 2 * MAX_FRAME
 """Bytes of messages that any answer may have; files are listed in one."""
@@ -72,8 +72,9 @@ class Turn:
             raise Unintelligible("a piece of nothing")
         self.due -= len(piece)
 
-    def hear(self, message: Message) -> None:
-        self.room -= len(packed(message))
+    def hear(self, message: Message, length: int) -> None:
+        """`length` in bytes, as it came."""
+        self.room -= length
         if self.room < 0:
             raise Unintelligible("more than there is room for")
         event, id_ = message.get("ev"), message.get("id")
