@@ -45,7 +45,7 @@ format: install-dev
 # A file's tests stay together: they share servers that are dear to start. Without an engine and `make sandbox`, those that run code
 # are skipped, with one line at the end; REQUIRE_DOCKER=1 makes them fail.
 test: install-compat
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile -rs
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -rs
 
 # What must not have an untested branch: the run machine, the event log, the queue, the database.
 coverage: install-dev

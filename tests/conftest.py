@@ -16,6 +16,18 @@ from threadloom.db.migrate import upgrade
 from threadloom.testing import ScriptedModel, ScriptedModels
 
 
+SLOWEST = ("faults", "sandbox", "compat", "api", "contract", "runs", "llm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: place_of(item.path.parent.name))
+
+
+def place_of(folder: str) -> int:
+    return SLOWEST.index(folder) if folder in SLOWEST else len(SLOWEST)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("docker"):
         need_engine()
