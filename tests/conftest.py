@@ -15,7 +15,6 @@ from threadloom.db.engine import create_engine
 from threadloom.db.migrate import upgrade
 from threadloom.testing import ScriptedModel, ScriptedModels
 
-
 SLOWEST = ("faults", "sandbox", "compat", "api", "contract", "runs", "llm")
 
 
