@@ -43,13 +43,14 @@ class Text:
 
 @dataclass
 class Cell:
-    """Times are the monotonic clock's seconds. `number` is what the kernel calls it."""
+    """Times are the monotonic clock's seconds. `number` is what the kernel calls it, `call` what the host does."""
 
     id: str
     number: int
     started_at: float
     interrupt_at: float
     text: Text
+    call: str
     max_pictures: int
     max_files: int
     memory_kills: int
@@ -66,6 +67,7 @@ class Cell:
             started_at=now,
             interrupt_at=now + request["seconds"],
             text=Text(request["max_output"]),
+            call=request.get("call", ""),
             max_pictures=request["max_pictures"],
             max_files=request["max_files"],
             memory_kills=memory_kills,

@@ -100,6 +100,7 @@ class Driver:
     def _execute(self, request: Message) -> None:
         kernel = self._kernel or self._start_kernel()
         self._read_output(kernel)
+        self._folder.acknowledge(request.get("kept", ""))
         self._cells += 1
         now = time.monotonic()
         self._cell = Cell.of(request, self._cells, now, memory_kills())
@@ -172,7 +173,7 @@ class Driver:
         match said.get("ev"):
             case "picture":
                 kernel.announced = said.get("media_type")
-            case "started" if cell is not None:
+            case "started" if cell is not None and not cell.running:
                 cell.running = True
                 if cell.stop is not None:
                     kernel.interrupt()
@@ -278,7 +279,7 @@ class Driver:
         self, cell: Cell, ending: Ending, *, state_lost: bool = False, traceback: str = ""
     ) -> None:
         self._host.log(cell.id, cell.text.end(traceback))
-        files, found = self._folder.changed(cell.max_files)
+        files, found = self._folder.changed(cell.max_files, cell.call)
         self._host.log(cell.id, cell.notes(len(files), found))
         self._cell = None
         now = time.monotonic()

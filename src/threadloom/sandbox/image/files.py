@@ -60,6 +60,10 @@ class Folder:
         self.path = path
         self._root = os.open(path, OPEN_FOLDER)
         self._known: dict[str, Version] = {}
+        """What the host has."""
+        self._told: dict[str, Version] = {}
+        """What it has, too, once it says that it kept the files of the cell of this call."""
+        self._told_after: str | None = None
 
     def open(self, path: str, size: int) -> int:
         """A descriptor to read a regular file of exactly this size. Raises Refused."""
@@ -95,18 +99,23 @@ class Folder:
 
     def accept(self, path: str, status: os.stat_result) -> None:
         """The host put this file: it is no news to it."""
-        self._known[path] = Version.of(status)
+        self._known[path] = self._told[path] = Version.of(status)
 
     def files(self) -> list[dict[str, object]]:
         """All regular files, within bounds, by path."""
         return bounded(self._scan(), MOST_FILES)
 
-    def changed(self, most: int) -> tuple[list[dict[str, object]], int]:
-        """Those that are new or were written since the last time, and how many there would be without bounds."""
+    def changed(self, most: int, call: str) -> tuple[list[dict[str, object]], int]:
+        """Those that are not known to the host as they are, and how many there would be without bounds."""
         found = self._scan()
         changed = {path: each for path, each in found.items() if self._known.get(path) != each}
-        self._known = found
+        self._told, self._told_after = found, call
         return bounded(changed, most), len(changed)
+
+    def acknowledge(self, call: str) -> None:
+        """The host kept the files of this call. Of an interrupted one it kept none: they are named again."""
+        if call == self._told_after:
+            self._known, self._told_after = dict(self._told), None
 
     def unlock(self) -> None:
         """Code can take its own folder's rights away; the next cell, and the host, need them."""

@@ -46,8 +46,8 @@ class Kernel:
         self._channel, self._output, self._taken = ends.channel, ends.output, ends.taken
         self._pid = os.getpid()
         self._sending = threading.Lock()
-        self._print = builtins.print
-        self._stdout, self._stderr = text_stream(1), text_stream(2)
+        builtins.input = refuse_input
+        self._builtins = dict(vars(builtins))
         self._stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - as long as we live
         shell.show_picture, shell.write = self.show_picture, self.write
 
@@ -93,16 +93,14 @@ class Kernel:
 
     def _restore(self) -> None:
         """Undo what the last cell may have done to what the next one needs."""
+        builtins.__dict__.update(self._builtins)
         for standard in (1, 2):
             os.dup2(self._output, standard)
-        self._stdout = text_stream(1) if self._stdout.closed else self._stdout
-        self._stderr = text_stream(2) if self._stderr.closed else self._stderr
-        sys.stdin, sys.stdout, sys.stderr = self._stdin, self._stdout, self._stderr
-        builtins.print, builtins.input = self._print, refuse_input
+        sys.stdin, sys.stdout, sys.stderr = self._stdin, text_stream(1), text_stream(2)
         self._shell.tracebacks = []
 
     def _flush(self) -> None:
-        for stream in (self._stdout, self._stderr, sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # a cell can put anything there
                 stream.flush()
 
