@@ -60,6 +60,10 @@ GOALS = {
     "memory at rest": Goal(170),
     "cold start, empty data directory, CPU": Goal(3),
     "cold start, existing data directory, CPU": Goal(3),
+    "sandbox, first `1+1`, cold": Goal(2000),
+    "sandbox, first `1+1`, from the pool": Goal(50),
+    "sandbox, later `1+1`": Goal(5),
+    "sandbox, `1+1` after its process was killed": Goal(100),
 }
 
 
