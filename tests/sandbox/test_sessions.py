@@ -249,6 +249,18 @@ async def test_a_failed_start_is_told_and_leaves_no_place_taken() -> None:
         assert await use(sandbox, "c")
 
 
+async def test_a_start_is_not_waited_for_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "START_SECONDS", 0.05)
+    async with opened(max_sessions=1) as (sandbox, launcher):
+        launcher.gate.clear()
+        with pytest.raises(SandboxUnavailable, match="in time"):
+            await use(sandbox, "a")
+        launcher.gate.set()
+        monkeypatch.undo()
+        assert await use(sandbox, "b")
+        assert launcher.launches == 1
+
+
 async def test_what_was_started_for_a_caller_who_left_goes_to_the_next() -> None:
     async with opened(max_sessions=1) as (sandbox, launcher):
         launcher.gate.clear()

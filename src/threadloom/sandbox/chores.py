@@ -1,8 +1,12 @@
 """Work that outlives whoever began it."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 class Chores:
@@ -20,3 +24,18 @@ class Chores:
     async def done(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def in_thread(work: Callable[[], Result]) -> asyncio.Future[Result]:
+    """What blocks, in a thread of its own. Unlike asyncio's threads, the process does not wait for it when it ends."""
+    result = Future[Result]()
+    result.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as failure:  # noqa: BLE001 - it is raised where the result is awaited
+            result.set_exception(failure)
+
+    threading.Thread(target=run, name="sandbox", daemon=True).start()
+    return asyncio.wrap_future(result)

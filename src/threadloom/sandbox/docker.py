@@ -2,18 +2,16 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
 from threadloom.clock import Clock, SystemClock
 from threadloom.config import CodeInterpreter
 from threadloom.sandbox.channel import Channel
-from threadloom.sandbox.chores import Chores
+from threadloom.sandbox.chores import Chores, in_thread
 from threadloom.sandbox.engine import Container, Engine
 from threadloom.sandbox.kernel import Kernel
 from threadloom.sandbox.pool import Launched
@@ -21,13 +19,10 @@ from threadloom.sandbox.session import SandboxLost, SandboxUnavailable
 
 log = structlog.stdlib.get_logger()
 
-THREADS = 8
 BUFFER = 512 * 1024
 HEAD = 8
 OUTPUT = 1
 MAX_ERRORS = 4096
-
-Result = TypeVar("Result")
 
 
 class Docker:
@@ -41,11 +36,10 @@ class Docker:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._engine = Engine(settings)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
         self._chores = Chores()
 
     async def launch(self) -> Launched:
-        starting = asyncio.ensure_future(self._in_thread(self._engine.start))
+        starting = asyncio.ensure_future(in_thread(self._engine.start))
         try:
             started = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -55,31 +49,31 @@ class Docker:
 
     async def check(self) -> str | None:
         try:
-            await self._in_thread(self._engine.check)
+            await in_thread(self._engine.check)
         except SandboxUnavailable as problem:
             return str(problem)
         return None
 
     async def containers(self) -> Sequence[Container]:
         """All sandboxes of this engine, whoever started them. Raises SandboxUnavailable."""
-        return await self._in_thread(self._engine.containers)
+        return await in_thread(self._engine.containers)
 
     async def sweep(self) -> None:
         with suppress(SandboxUnavailable):
-            for container in await self.containers():
-                if container.is_leftover(self._clock.now()):
-                    log.warning("leftover sandbox removed", container=container.id[:12])
-                    await self.remove(container.id)
+            now = self._clock.now()
+            leftovers = [each.id for each in await self.containers() if each.is_leftover(now)]
+            for container in leftovers:
+                log.warning("leftover sandbox removed", container=container[:12])
+            await asyncio.gather(*map(self.remove, leftovers))
 
     async def remove(self, container: str) -> None:
         """End it and all in it; it may be gone already."""
         with suppress(SandboxUnavailable):
-            await self._in_thread(partial(self._engine.remove, container))
+            await in_thread(partial(self._engine.remove, container))
 
     async def close(self) -> None:
         await self._chores.done()
-        await self._in_thread(self._engine.close)
-        self._threads.shutdown(wait=False)
+        await in_thread(self._engine.close)
 
     async def _ready(self, container: str, attached: socket.socket) -> Launched:
         try:
@@ -111,9 +105,6 @@ class Docker:
             container, attached = await starting
             attached.close()
             await self.remove(container)
-
-    def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
 class Demultiplexed:

@@ -152,10 +152,15 @@ class Engine:
             response.close()
 
     def _client(self) -> Client:
-        with self._lock:
-            if self._known is None:
-                self._known = connect(self._address, TIMEOUT)
-            return self._known
+        if self._known is None:
+            # Not under the lock: where the engine hangs, threads would wait for each other.
+            connected = connect(self._address, TIMEOUT)
+            with self._lock:
+                if self._known is None:
+                    self._known = connected
+            if self._known is not connected:
+                connected.close()
+        return self._known
 
     @contextmanager
     def _explained(self) -> Generator[None]:

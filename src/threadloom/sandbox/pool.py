@@ -16,6 +16,8 @@ log = structlog.stdlib.get_logger()
 
 AT_ONCE = 4
 """Starts, each of which costs a processor for a second."""
+START_SECONDS = 60.0
+"""Whoever waits for a sandbox waits no longer."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
@@ -98,6 +100,13 @@ class Pool:
         waiter: asyncio.Future[Launched] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._start_missing()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                return await self._waited(waiter)
+        except TimeoutError:
+            raise SandboxUnavailable("No sandbox has started in time; try again later.") from None
+
+    async def _waited(self, waiter: asyncio.Future[Launched]) -> Launched:
         try:
             return await waiter
         except asyncio.CancelledError:

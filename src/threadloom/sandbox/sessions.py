@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+import structlog
+
 from threadloom.config import CodeInterpreter
 from threadloom.sandbox.channel import Channel
 from threadloom.sandbox.chores import Chores
@@ -13,6 +15,10 @@ from threadloom.sandbox.kernel import Kernel
 from threadloom.sandbox.pool import Launched, Launcher, Pool
 from threadloom.sandbox.session import SandboxLost, SandboxUnavailable
 
+log = structlog.stdlib.get_logger()
+
+CLOSE_SECONDS = 10.0
+"""After so long the rest is left to end by itself, as sandboxes do whose process is gone."""
 PATIENCE = 10.0
 """Seconds to wait for a sandbox to become free when all are in use."""
 
@@ -89,9 +95,13 @@ class Sessions:
         self._closed = True
         for place in list(self._places.values()):
             self._end(place)
-        await self._pool.close()
-        await self._chores.done()
-        await self._launcher.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
+                await self._chores.done()
+                await self._launcher.close()
+        except TimeoutError:
+            log.warning("not all sandboxes were removed in time")
 
     async def _kept(self, key: str) -> Kernel | None:
         place = self._places.get(key)
