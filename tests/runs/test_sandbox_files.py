@@ -100,6 +100,27 @@ async def test_what_was_not_listed_among_many_is_kept(
     assert await kept(server, talk) == {"out.csv": 1}
 
 
+async def test_what_a_cancelled_call_wrote_is_kept_with_the_next(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running
+) -> None:
+    talk = await coding(api)
+    sandbox.then(Writes("out.csv", b"1"))
+    await run_cell(talk, model)
+    sandbox.began.clear()
+    sandbox.then(Writes("out.csv", b"22"), Writes("more.csv", b"333"), asyncio.Event())
+    model.calls(cell())
+    run = await talk.run()
+    await sandbox.began.wait()
+    await talk.cancel(run)
+    assert (await talk.rested(run))["status"] == "cancelled"
+    assert await kept(server, talk) == {"out.csv": 1}
+    await run_cell(talk, model, LINK)
+    assert await kept(server, talk) == {"out.csv": 2, "more.csv": 3}
+    assert await content_of(api, await linked(talk)) == b"22"
+    await run_cell(talk, model)
+    assert "Written" not in heard(model)
+
+
 async def test_a_file_that_cannot_come_out_is_told(
     api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running
 ) -> None:

@@ -105,6 +105,26 @@ async def test_the_end_names_the_files_that_the_cell_wrote(stage: Stage) -> None
         assert [file.path for file in await session.files()] == ["in.csv", "out.csv"]
 
 
+async def test_what_a_cell_wrote_that_was_left_is_named_by_the_next(stage: Stage) -> None:
+    async with stage.sandbox.session("thread_a") as session:
+        stage.then(Writes("out.csv", b"1"))
+        code = "open('out.csv', 'w').write('1');"
+        outputs = [each async for each in session.execute(code, seconds=20, call="a")]
+        assert Finished("ok", files=(SandboxFile("out.csv", 1),)) in outputs
+        stage.then(Writes("out.csv", b"22"), Logs("a\n"), asyncio.Event())
+        code = "open('out.csv', 'w').write('22')\nprint('a', flush=True)\nwhile True: pass"
+        cell = session.execute(code, seconds=60, call="b", kept="a")
+        async with aclosing(cell) as left:
+            assert await anext(left) == Logs("a\n")
+        for call in ("c", "d"):
+            cell = session.execute("pass", seconds=20, call=call, kept="a")
+            assert [each async for each in cell] == [
+                Finished("ok", files=(SandboxFile("out.csv", 2),))
+            ]
+        cell = session.execute("pass", seconds=20, call="e", kept="d")
+        assert [each async for each in cell] == [Finished("ok")]
+
+
 async def test_a_second_name_is_no_second_file(stage: Stage) -> None:
     async with stage.sandbox.session("thread_a") as session:
         await session.put("a.txt", 1, content(b"a"))

@@ -220,6 +220,17 @@ def test_new_and_changed_files_are_named(driver: Driving) -> None:
     assert driver.run("open('b', 'a').write('!');").done["files"] == [{"path": "b", "size": 1}]
 
 
+def test_files_that_nobody_kept_are_named_again(driver: Driving) -> None:
+    write = "open({!r}, 'w').write('{}');"
+    assert driver.run(write.format("one", 1), call="a").paths == ["one"]
+    assert driver.run(write.format("two", 22), call="b", kept="a").paths == ["two"]
+    driver.put("given", b"1")
+    assert driver.run("1", call="c", kept="a").paths == ["two"]
+    ran = driver.run(write.format("one", 333), call="d", kept="a")
+    assert ran.done["files"] == [{"path": "one", "size": 3}, {"path": "two", "size": 2}]
+    assert driver.run("1", call="e", kept="d").paths == []
+
+
 def test_a_file_that_the_host_put_is_no_news_until_it_changes(driver: Driving) -> None:
     assert driver.put("given.csv", b"1,2\n")["ev"] == "put"
     ran = driver.run("open('given.csv').read()")

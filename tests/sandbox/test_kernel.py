@@ -60,6 +60,8 @@ async def test_a_cell_is_sent_with_its_limits(pair: Pair) -> None:
         "id": "1",
         "code": "1+1",
         "seconds": 3,
+        "call": "",
+        "kept": "",
         "max_output": 256,
         "max_pictures": 2,
         "max_files": 5,

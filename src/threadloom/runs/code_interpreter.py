@@ -1,7 +1,7 @@
 """The tool that runs Python."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from sqlalchemy import Text, cast, select
@@ -37,12 +37,13 @@ from threadloom.runs.sandbox_files import (
 from threadloom.runs.tools import CallReader, ToolFailure, ToolResult
 from threadloom.sandbox.session import (
     DATA,
+    Finished,
     Logs,
+    Output,
     Picture,
     Sandbox,
     SandboxLost,
     SandboxUnavailable,
-    Session,
 )
 from threadloom.tokens import encoding_for
 from threadloom.types.run_steps import CodeInterpreterCall, CodeInterpreterToolCall, StepToolCall
@@ -93,7 +94,7 @@ class CodeInterpreter:
             return ToolResult(shown(call, []), NO_CODE)
         outcome = Outcome()
         try:
-            await self._attempt(run, code, outcome)
+            await self._attempt(run, call.id, code, outcome)
         except BaseException:
             await self._database.write(outcome.abandon)
             raise
@@ -107,14 +108,20 @@ class CodeInterpreter:
 
         return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), record)
 
-    async def _attempt(self, run: RunRow, code: str, outcome: Outcome) -> None:
+    async def _attempt(self, run: RunRow, call_id: str, code: str, outcome: Outcome) -> None:
         last = await self._database.read(last_call, run)
         try:
             await self._end_if_outdated(run.thread_id, last)
             async with self._sandbox.session(run.thread_id) as session:
                 if session.fresh and last:
                     outcome.remarks.append(STARTED_ANEW)
-                await self._execute(run, session, code, outcome)
+                brought = await self._files.bring(session, run)
+                outcome.remarks.extend(brought.refused)
+                cell = session.execute(
+                    code, seconds=self._settings.timeout, call=call_id, kept=last or ""
+                )
+                finished = await self._collect(cell, outcome)
+                await self._files.take(session, brought, finished.files, outcome.taken)
         except SandboxUnavailable as error:
             raise ToolFailure(str(error)) from error
         except StorageUnavailable as error:
@@ -127,10 +134,9 @@ class CodeInterpreter:
         if self._settings.runner.url is None and self._last.get(thread_id) != last:
             await self._sandbox.end(thread_id)
 
-    async def _execute(self, run: RunRow, session: Session, code: str, outcome: Outcome) -> None:
-        brought = await self._files.bring(session, run)
-        outcome.remarks.extend(brought.refused)
-        async with aclosing(session.execute(code, seconds=self._settings.timeout)) as outputs:
+    async def _collect(self, cell: AsyncGenerator[Output], outcome: Outcome) -> Finished:
+        """Raises SandboxLost."""
+        async with aclosing(cell) as outputs:
             async for output in outputs:
                 match output:
                     case Logs():
@@ -141,7 +147,7 @@ class CodeInterpreter:
                         outcome.finished = output
                         outcome.endings.extend(sentences_of(output, self._settings))
         assert outcome.finished, "it comes last, or the sandbox is lost"
-        await self._files.take(session, brought, outcome.finished.files, outcome.taken)
+        return outcome.finished
 
     async def _kept(self, picture: Picture) -> KeptPicture:
         file_id = self._database.ids.new("file-")

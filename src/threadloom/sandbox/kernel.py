@@ -54,7 +54,9 @@ class Kernel:
         self._ids = map(str, itertools.count(1))
         self._asked = ""
 
-    async def execute(self, code: str, *, seconds: float) -> AsyncGenerator[Output]:
+    async def execute(
+        self, code: str, *, seconds: float, call: str = "", kept: str = ""
+    ) -> AsyncGenerator[Output]:
         if len(code.encode(errors="replace")) > MAX_CODE:
             yield Logs("The code is too long to be run.\n")
             yield Finished("error")
@@ -67,6 +69,8 @@ class Kernel:
                 id_,
                 code=code,
                 seconds=seconds,
+                call=call,
+                kept=kept,
                 max_output=self._settings.max_output,
                 max_pictures=self._settings.max_pictures,
                 max_files=self._settings.max_files,

@@ -44,7 +44,7 @@ class Finished:
     """Variables and imports are gone; the files are still there."""
     cut: int = 0
     files: tuple[SandboxFile, ...] = ()
-    """New or changed since the last execution, other than what was put there."""
+    """New or changed since the last execution whose files were kept, other than what was put there."""
 
 
 Output = Logs | Picture | Finished
@@ -68,8 +68,13 @@ class Session(Protocol):
     fresh: bool
     """Nothing was executed in it yet: it has none of the files and variables of earlier sessions of its thread."""
 
-    def execute(self, code: str, *, seconds: float) -> AsyncGenerator[Output]:
+    def execute(
+        self, code: str, *, seconds: float, call: str = "", kept: str = ""
+    ) -> AsyncGenerator[Output]:
         """Run a cell and give what it prints and shows as it comes; Finished is last.
+
+        `call` names this execution, and `kept` the last one whose files somebody has kept. What those after it wrote is
+        in `Finished.files` again: whoever ran them was stopped before it was kept.
 
         After so many seconds the code is interrupted, and killed when that does not end it. Leaving early, also by
         cancellation, does the same at once: the processor is free again within two seconds.

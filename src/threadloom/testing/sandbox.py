@@ -48,6 +48,9 @@ class FakeSession:
         self.fresh = True
         self.content: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
+        self._written: dict[str, SandboxFile] = {}
+        """What nobody has kept yet."""
+        self._call: str | None = None
 
     @property
     def lost(self) -> bool:
@@ -56,8 +59,13 @@ class FakeSession:
     def lose(self) -> None:
         self._gone.set()
 
-    async def execute(self, code: str, *, seconds: float) -> AsyncGenerator[Output]:
+    async def execute(
+        self, code: str, *, seconds: float, call: str = "", kept: str = ""
+    ) -> AsyncGenerator[Output]:
         self._check()
+        if kept == self._call:
+            self._written.clear()
+        self._call = call
         cell = Cell(self._key, code, seconds)
         self.fresh = False
         try:
@@ -69,28 +77,30 @@ class FakeSession:
             raise
 
     async def _outputs(self, steps: Sequence[Step], seconds: float) -> AsyncGenerator[Output]:
-        written: dict[str, SandboxFile] = {}
         for step in steps:
             self._check()
             match step:
                 case Logs() | Picture():
                     yield step
                 case Finished():
-                    yield replace(step, files=step.files or tuple(written.values()))
+                    yield replace(step, files=step.files or self._changed())
                     return
                 case Writes():
                     self.content[step.path] = step.content
-                    written[step.path] = SandboxFile(step.path, len(step.content))
+                    self._written[step.path] = SandboxFile(step.path, len(step.content))
                 case asyncio.Event():
                     if not await self._came(step, seconds):
-                        yield Finished("timeout", files=tuple(written.values()))
+                        yield Finished("timeout", files=self._changed())
                         return
                 case Exception():
                     if isinstance(step, SandboxLost):
                         self.lose()
                     raise step
         self._check()
-        yield Finished("ok", files=tuple(written.values()))
+        yield Finished("ok", files=self._changed())
+
+    def _changed(self) -> tuple[SandboxFile, ...]:
+        return tuple(file for path, file in self._written.items() if path in self.content)
 
     async def _came(self, event: asyncio.Event, seconds: float) -> bool:
         """Whether it was set in time; raises SandboxLost as soon as the session is."""
@@ -110,6 +120,7 @@ class FakeSession:
         assert len(given) == size
         self._check()
         self.links.pop(path, None)
+        self._written.pop(path, None)
         self.content[path] = given
 
     async def link(self, path: str, target: str) -> None:
