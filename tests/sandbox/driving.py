@@ -119,12 +119,12 @@ class Driving:
         return json.loads(content)
 
     def content(self, size: int) -> bytes:
-        received = b""
+        received = bytearray()
         while len(received) < size:
             kind, content = self._frame()
             assert kind == DATA
             received += content
-        return received
+        return bytes(received)
 
     def let_go(self) -> None:
         """Close its input."""
