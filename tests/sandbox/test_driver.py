@@ -560,16 +560,19 @@ print(outcome(os.pidfd_open, 1))
 @pytest.mark.parametrize(
     "call",
     [
-        "resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))",
-        "os.sched_setaffinity(1, {0})",
-        "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
-        "os.setpriority(os.PRIO_PROCESS, 1, 19)",
+        "resource.prlimit(thread, resource.RLIMIT_NOFILE, (0, 0))",
+        "os.sched_setaffinity(thread, {0})",
+        "os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))",
+        "os.setpriority(os.PRIO_PROCESS, thread, 19)",
+        "os.setpriority(os.PRIO_PGRP, thread, 19)",
         "os.setpriority(os.PRIO_USER, 0, 19)",
     ],
 )
 def test_the_first_process_keeps_its_limits_and_its_share(driver: Driving, call: str) -> None:
-    ran = driver.run(f"import os, resource\n{call}")
-    assert "PermissionError" in ran.text
+    threads = driver.run("import os, resource; print(*os.listdir('/proc/1/task'))").text.split()
+    assert len(threads) > 1, "a library that is imported starts one"
+    for thread in threads:
+        assert "PermissionError" in driver.run(f"thread = {thread}\n{call}").text
 
 
 def test_a_cell_may_set_its_own_limits_and_priority(driver: Driving) -> None:

@@ -23,9 +23,10 @@ X32 = 0x40000000
 
 # Unix, IPv4 and IPv6. AF_VSOCK would reach a virtual machine's host, past a network namespace with no network.
 FAMILIES = (1, 2, 10)
-# The first process of its namespace. By signals it cannot be reached; its limits and its share of the processor could.
-DRIVER = 1
-PRIO_USER = 2
+# By signals the first process cannot be reached; its limits and its share of the processor could, through any of its threads,
+# which a filter cannot tell from a cell's own. A process reaches itself with 0.
+OTHERS = 1
+PRIO_PGRP = 1
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 NAMESPACES = 0x7E020000
 
@@ -143,9 +144,9 @@ def instructions(machine: Machine) -> Iterator[Instruction]:
     for number in machine.refused.values():
         yield from answer(number, REFUSE)
     for number in machine.aimed.values():
-        yield from by_argument(number, FIRST_ARGUMENT, EQUALS, DRIVER)
-    yield from by_argument(machine.setpriority, FIRST_ARGUMENT, AT_LEAST, PRIO_USER)
-    yield from by_argument(machine.setpriority, SECOND_ARGUMENT, EQUALS, DRIVER)
+        yield from by_argument(number, FIRST_ARGUMENT, AT_LEAST, OTHERS)
+    yield from by_argument(machine.setpriority, FIRST_ARGUMENT, AT_LEAST, PRIO_PGRP)
+    yield from by_argument(machine.setpriority, SECOND_ARGUMENT, AT_LEAST, OTHERS)
     yield from by_argument(machine.clone, FIRST_ARGUMENT, ANY_BIT, NAMESPACES)
     yield (EQUALS, 1, 0, machine.socket)
     yield (RETURN, 0, 0, ALLOW)
