@@ -5,8 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,11 @@ from tests.support.engine import remaining, sessions, small
 from tests.support.runner import folder, running, started
 from threadloom.config import CodeInterpreter
 from threadloom.errors import StartError
+from threadloom.sandbox import runner
 from threadloom.sandbox.docker import Docker
 from threadloom.sandbox.frames import Message, packed
 from threadloom.sandbox.remote import RemoteSandbox, close
-from threadloom.sandbox.runner import MAX_VISITS, listening
+from threadloom.sandbox.runner import listening
 from threadloom.sandbox.session import Finished, Logs, SandboxLost, SandboxUnavailable
 from threadloom.sandbox.sessions import Sessions
 from threadloom.sandbox.visits import line_of, next_line
@@ -264,14 +265,62 @@ async def test_nonsense_is_refused_and_others_are_served(folder: Path, hello: by
         assert list(await RemoteSandbox(settings).keys()) == []
 
 
-async def test_the_number_of_visitors_is_bounded(folder: Path) -> None:
+class Slow(Sessions):
+    """Says whose sessions it has when it is let."""
+
+    def __init__(self, settings: CodeInterpreter) -> None:
+        super().__init__(settings, Docker(settings))
+        self.let = asyncio.Event()
+        self.asked = asyncio.Semaphore(0)
+
+    async def keys(self) -> Sequence[str]:
+        self.asked.release()
+        await self.let.wait()
+        return ["thread_a"]
+
+
+async def test_the_number_of_visitors_is_bounded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MAX_VISITS", 2)
     settings = unix(folder)
+    slow = Slow(settings)
+    async with running(slow, settings):
+        sandbox = RemoteSandbox(settings)
+        visits = [asyncio.create_task(sandbox.keys()) for _ in range(2)]
+        for _ in visits:
+            await slow.asked.acquire()
+        with pytest.raises(SandboxUnavailable, match="too many visitors"):
+            await sandbox.keys()
+        slow.let.set()
+        assert await asyncio.gather(*visits) == [["thread_a"]] * 2
+        assert await sandbox.keys() == ["thread_a"]
+
+
+async def test_strangers_keep_nobody_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MAX_STRANGERS", 4)
+    monkeypatch.setattr(runner, "MAX_VISITS", 4)
+    settings = unix(folder, token="right")
     async with running(lender(settings), settings):
         path = f"{folder}/sandbox.sock"
-        writers = [(await asyncio.open_unix_connection(path))[1] for _ in range(MAX_VISITS)]
-        with pytest.raises(SandboxUnavailable, match="too many visitors"):
-            await RemoteSandbox(settings).keys()
-        await asyncio.gather(*map(close, writers))
+        strangers = [await asyncio.open_unix_connection(path) for _ in range(8)]
+        assert list(await RemoteSandbox(settings).keys()) == []
+        for reader, _ in strangers[:4]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        await asyncio.gather(*(close(writer) for _, writer in strangers))
+
+
+async def test_a_hello_is_the_first_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "HELLO_SECONDS", 0.3)
+    settings = unix(folder)
+    async with running(lender(settings), settings):
+        for said in (b"\n", b'{"op"'):
+            reader, writer = await asyncio.open_unix_connection(f"{folder}/sandbox.sock")
+            writer.write(said)
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+            await close(writer)
 
 
 FORGED: list[Message] = [

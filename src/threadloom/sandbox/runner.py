@@ -40,14 +40,16 @@ from threadloom.sandbox.visits import (
     Line,
     address_of,
     beat,
+    first_line,
     line_of,
-    next_line,
 )
 
 log = structlog.stdlib.get_logger()
 
 HELLO_SECONDS = 5.0
 MAX_VISITS = 256
+MAX_STRANGERS = 256
+"""Connections whose hello has not come; more than are accepted at once."""
 MAX_KEY = 256
 AHEAD = 4
 """Frames of a visitor that may wait for the driver."""
@@ -131,6 +133,9 @@ class Runner:
         self._settings = settings
         self._quiet = quiet
         self._visits: set[asyncio.Task[None]] = set()
+        self._strangers: dict[asyncio.StreamWriter, None] = {}
+        """Those that came first are first."""
+        self._admitted = 0
 
     async def serve(self, listening: socket, stopped: asyncio.Event) -> None:
         start = asyncio.start_unix_server if listening.family == AF_UNIX else asyncio.start_server
@@ -152,20 +157,30 @@ class Runner:
             self._visits.discard(visit)
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._meet(writer)
         try:
-            line = await next_line(reader, HELLO_SECONDS)
-            await self._answer(line, reader, writer)
+            hello = await first_line(reader, HELLO_SECONDS)
+            with self._admit(hello, writer):
+                await self._answer(hello, reader, writer)
         except Refused as refusal:
             writer.write(line_of({"error": str(refusal)}))
         except (Garbled, Gone, OSError) as error:
             log.info("sandbox visitor gone", reason=str(error))
         finally:
             await close(writer)
+            self._strangers.pop(writer, None)
+
+    def _meet(self, stranger: asyncio.StreamWriter) -> None:
+        """Where there are too many, the oldest makes room: who has the token says so at once."""
+        self._strangers[stranger] = None
+        if len(self._strangers) > MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.transport.abort()
 
     async def _answer(
         self, hello: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._admit(hello)
         match hello.get("op"), hello.get("key"):
             case "keys", None:
                 writer.write(line_of({"keys": list(await self._lender.keys())}))
@@ -178,12 +193,20 @@ class Runner:
             case _:
                 raise Refused("The sandbox runner does not know this request.")
 
-    def _admit(self, hello: Line) -> None:
+    @contextmanager
+    def _admit(self, hello: Line, writer: asyncio.StreamWriter) -> Generator[None]:
+        """Raises Refused."""
         token, given = self._settings.runner.token, hello.get("token")
         if token and not is_same(token.get_secret_value(), given):
             raise Refused("The sandbox runner has another token in code_interpreter.runner.token.")
-        if len(self._visits) > MAX_VISITS:
+        if self._admitted >= MAX_VISITS:
             raise Refused("The sandbox runner has too many visitors.")
+        self._strangers.pop(writer, None)
+        self._admitted += 1
+        try:
+            yield
+        finally:
+            self._admitted -= 1
 
 
 class Visit:

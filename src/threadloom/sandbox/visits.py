@@ -45,16 +45,30 @@ def line_of(line: Line) -> bytes:
 
 
 async def next_line(reader: asyncio.StreamReader, seconds: float) -> Line:
-    """The next that is not empty; raises Garbled, TimeoutError, and ConnectionError when the other side has ended."""
+    """The next that is not empty, with so many seconds for each. Raises as `first_line`."""
     content = b"\n"
     while content == b"\n":
         async with asyncio.timeout(seconds):
-            try:
-                content = await reader.readuntil()
-            except asyncio.IncompleteReadError:
-                raise ConnectionError("the connection ended") from None
-            except asyncio.LimitOverrunError:
-                raise Garbled("the line is too long") from None
+            content = await content_of_line(reader)
+    return line_in(content)
+
+
+async def first_line(reader: asyncio.StreamReader, seconds: float) -> Line:
+    """Raises Garbled, TimeoutError, and ConnectionError when the other side has ended."""
+    async with asyncio.timeout(seconds):
+        return line_in(await content_of_line(reader))
+
+
+async def content_of_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil()
+    except asyncio.IncompleteReadError:
+        raise ConnectionError("the connection ended") from None
+    except asyncio.LimitOverrunError:
+        raise Garbled("the line is too long") from None
+
+
+def line_in(content: bytes) -> Line:
     try:
         line = cast(Value, json.loads(content))
     except (ValueError, RecursionError):
