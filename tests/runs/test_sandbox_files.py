@@ -21,7 +21,6 @@ from tests.runs.sandboxes import (
 )
 from tests.support.server import Running
 from threadloom.files.sweeping import SKEW
-from threadloom.runs.sandbox_files import SURELY_LISTED
 from threadloom.runs.tools import BuiltInTools
 from threadloom.testing import FakeSandbox, FrozenClock, ScriptedModel
 from threadloom.testing.sandbox import Writes
@@ -94,7 +93,8 @@ async def test_what_was_not_listed_among_many_is_kept(
     run = await talk.run()
     await sandbox.began.wait()
     del sandbox.content(talk.thread)["out.csv"]
-    sandbox.content(talk.thread).update(dict.fromkeys(map(str, range(SURELY_LISTED)), b""))
+    sandbox.content(talk.thread).update({"a": b"", "b": b""})
+    sandbox.most_listed = 1
     many.set()
     await talk.rested(run)
     assert await kept(server, talk) == {"out.csv": 1}
@@ -261,18 +261,40 @@ async def test_a_link_is_streamed_after_its_file_was_made(
 # What is deleted
 
 
-async def test_a_deleted_file_is_kept_no_more(
-    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running
+async def test_deleting_a_linked_file_leaves_the_threads_own(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running, clock: FrozenClock
 ) -> None:
     talk = await coding(api)
     sandbox.then(Writes("out.csv", b"1"), Writes("left.csv", b"2"))
     await run_cell(talk, model, LINK)
-    await api.delete(f"/files/{await linked(talk)}")
-    assert await kept(server, talk) == {"left.csv": 1}
+    deleted = await linked(talk)
+    await api.delete(f"/files/{deleted}")
+    clock.advance(SKEW + 1)
+    await server.background.sweep()
+    assert await kept(server, talk) == {"left.csv": 1, "out.csv": 1}
     sandbox.lose(talk.thread)
+    await run_cell(talk, model, LINK)
+    assert sandbox.content(talk.thread) == {"left.csv": b"2", "out.csv": b"1"}
+    assert listed(model) == ["- /mnt/data/left.csv (1 bytes)", "- /mnt/data/out.csv (1 bytes)"]
+    again = await linked(talk)
+    assert again != deleted
+    assert await content_of(api, again) == b"1"
+
+
+async def test_deleting_a_linked_file_that_code_has_changed_takes_its_bytes(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, server: Running, clock: FrozenClock
+) -> None:
+    talk = await coding(api)
+    sandbox.then(Writes("out.csv", b"old"))
+    await run_cell(talk, model, LINK)
+    sandbox.then(Writes("out.csv", b"new"))
     await run_cell(talk, model)
-    assert sandbox.content(talk.thread) == {"left.csv": b"2"}
-    assert listed(model) == ["- /mnt/data/left.csv (1 bytes)"]
+    (file,) = (await api.get("/files"))["data"]
+    await api.delete(f"/files/{file['id']}")
+    clock.advance(SKEW + 1)
+    await server.background.sweep()
+    folder = server.context.settings.data_dir / "files"
+    assert [path.read_bytes() for path in folder.rglob("*") if path.is_file()] == [b"new"]
 
 
 async def test_with_a_thread_go_its_files_and_its_sandbox(

@@ -257,7 +257,8 @@ def test_very_many_files_are_bounded_and_said(new_driver: Driving) -> None:
     ran = new_driver.run("for n in range(5000): open(f'{n:05d}', 'w').close()", max_files=10)
     assert len(ran.paths) == 10
     assert ran.text == "[5000 files are new or changed, 10 of them are kept.]\n"
-    assert len(new_driver.ask("files")["files"]) == 2000
+    listing = new_driver.ask("files")
+    assert (len(listing["files"]), listing["complete"]) == (2000, False)
 
 
 def test_very_long_names_fit_into_a_frame(new_driver: Driving) -> None:
@@ -267,6 +268,20 @@ folder = '/'.join(['\x01' * 255] * 6); os.makedirs(folder)
 for n in range(1000): open(f'{folder}/{n}', 'w').close()
 """
     assert 0 < len(new_driver.run(code, max_files=1000).paths) < 1000
+    assert new_driver.ask("files")["complete"] is False
+
+
+@pytest.mark.parametrize("rights", ["0o000", "0o400"])
+def test_a_listing_that_misses_a_folder_is_not_complete(driver: Driving, rights: str) -> None:
+    driver.run("import os; os.makedirs('closed'); open('closed/a', 'w').close()")
+    listing = driver.ask("files")
+    assert "closed/a" in [file["path"] for file in listing["files"]]
+    assert listing["complete"] is True
+    driver.run(f"os.chmod('closed', {rights})")
+    listing = driver.ask("files")
+    assert "closed/a" not in [file["path"] for file in listing["files"]]
+    assert listing["complete"] is False
+    driver.run("import shutil; os.chmod('closed', 0o700); shutil.rmtree('closed')")
 
 
 def test_a_large_file_goes_in_and_out(driver: Driving) -> None:

@@ -14,6 +14,7 @@ from threadloom.sandbox.frames import HEAD, MAX_FRAME, PIECE, Data, Value, packe
 from threadloom.sandbox.kernel import Kernel
 from threadloom.sandbox.session import (
     Finished,
+    Listing,
     Logs,
     Output,
     Picture,
@@ -440,8 +441,11 @@ async def test_files_are_listed_by_path(pair: Pair) -> None:
     puppet, kernel = pair
     listing = asyncio.create_task(kernel.files())
     files: list[Value] = [{"path": "b", "size": 2}, {"path": "a/c", "size": 0}]
-    puppet.say("files", await puppet.asked("files"), files=files)
-    assert list(await listing) == [SandboxFile("a/c", 0), SandboxFile("b", 2)]
+    puppet.say("files", await puppet.asked("files"), files=files, complete=True)
+    assert await listing == Listing([SandboxFile("a/c", 0), SandboxFile("b", 2)])
+    listing = asyncio.create_task(kernel.files())
+    puppet.say("files", await puppet.asked("files"), files=[])
+    assert await listing == Listing([], complete=False)
 
 
 async def test_files_above_the_data_are_not_listed(pair: Pair) -> None:

@@ -17,6 +17,8 @@ from threadloom.runs.states import transition
 from threadloom.runs.tools import ToolResult
 from threadloom.runs.usage import NO_USAGE, add_usage
 from threadloom.types.messages import (
+    Attachment,
+    AttachmentTool,
     Content,
     ImageFile,
     ImageFileContent,
@@ -239,7 +241,7 @@ def complete_message(tx: RunTx, step: RunStepRow | None, content: Sequence[Conte
     assert step is not None, "a message is written in a step"
     message = message_of(tx, step)
     assert message is not None, "what is open is its message"
-    message.content = list(content)
+    set_content(message, content)
     message.status = "completed"
     message.completed_at = tx.now
     tx.emit("thread.message.completed", Message.model_validate(message))
@@ -268,11 +270,25 @@ def cut_message(tx: RunTx, step: RunStepRow, reason: IncompleteReason) -> None:
     """End the step's message where its stream stopped."""
     message = message_of(tx, step)
     if message is not None:
-        message.content = streamed_content(tx, message.id)
+        set_content(message, streamed_content(tx, message.id))
         message.status = "incomplete"
         message.incomplete_at = tx.now
         message.incomplete_details = IncompleteDetails(reason=reason)
         tx.emit("thread.message.incomplete", Message.model_validate(message))
+
+
+def set_content(message: MessageRow, content: Sequence[Content]) -> None:
+    """What the message says; each file that it links is attached to it, as the hosted service did."""
+    message.content = list(content)
+    linked = [
+        annotation["file_path"]["file_id"]
+        for part in content
+        if isinstance(part, TextContent)
+        for annotation in part.text.annotations
+        if annotation["type"] == "file_path"
+    ]
+    tools = [AttachmentTool(type="code_interpreter")]
+    message.attachments = [Attachment(file_id=one, tools=tools) for one in dict.fromkeys(linked)]
 
 
 def streamed_content(tx: RunTx, message_id: str) -> list[Content]:

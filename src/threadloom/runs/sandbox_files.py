@@ -30,8 +30,6 @@ LONGEST_NAME = 200
 LONGEST_SUFFIX = 32
 UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that end a line or cannot be written down."""
-SURELY_LISTED = 1_000
-"""A sandbox lists a bounded number of files: from this many on, one that is not listed may still be there."""
 MOST_REMEMBERED = 10_000
 
 
@@ -282,9 +280,10 @@ class SandboxFiles:
         kept = [file for file in brought.files if file.is_kept and file.path in brought.there]
         if not kept:
             return set()
-        there = {one.path for one in await session.files()}
-        if len(there) >= SURELY_LISTED:
+        listing = await session.files()
+        if not listing.complete:
             return set()
+        there = {one.path for one in listing}
         return {file.input_id or file.path for file in kept if file.path not in there}
 
 

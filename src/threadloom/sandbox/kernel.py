@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from threadloom.config import CodeInterpreter
@@ -19,6 +19,7 @@ from threadloom.sandbox.channel import BACKSTOP, REPLY_SECONDS, Channel
 from threadloom.sandbox.frames import MAX_FRAME, PIECE, Data, Frame, Message, Unintelligible, Value
 from threadloom.sandbox.session import (
     Finished,
+    Listing,
     Logs,
     Output,
     Picture,
@@ -148,10 +149,12 @@ class Kernel:
             yield frame.content
         await self._answer()
 
-    async def files(self) -> Sequence[SandboxFile]:
+    async def files(self) -> Listing:
         await self._ask("files")
         with self.channel.losing():
-            return sorted(files_in(await self._answer()), key=lambda file: file.path)
+            message = await self._answer()
+            files = sorted(files_in(message), key=lambda file: file.path)
+        return Listing(files, message.get("complete") is True)
 
     async def claim(self, idle: float, life: float) -> None:
         """Start the driver's clocks: it ends by itself so many seconds after its last use, or after this."""

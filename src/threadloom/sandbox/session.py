@@ -1,6 +1,6 @@
 """The port: what a run needs of a sandbox. Implementations are chosen in `opening.py`; a double is in `threadloom.testing`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -33,6 +33,17 @@ class SandboxFile:
 
     path: str
     size: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Regular files by path. Of one that is not complete nothing is known of what is not in it."""
+
+    files: Sequence[SandboxFile]
+    complete: bool = True
+
+    def __iter__(self) -> Iterator[SandboxFile]:
+        return iter(self.files)
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,8 @@ class Session(Protocol):
         """A file's bytes, exactly `file.size` of them. Raises SandboxFileRefused, also half-way."""
         ...
 
-    async def files(self) -> Sequence[SandboxFile]:
-        """All regular files, a bounded number of them, by path."""
+    async def files(self) -> Listing:
+        """All regular files, a bounded number of them."""
         ...
 
 

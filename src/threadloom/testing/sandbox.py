@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from threadloom.sandbox.session import (
     Finished,
+    Listing,
     Logs,
     Output,
     Picture,
@@ -143,9 +144,11 @@ class FakeSession:
             if piece:
                 yield piece
 
-    async def files(self) -> Sequence[SandboxFile]:
+    async def files(self) -> Listing:
         self._check()
-        return [SandboxFile(path, len(self.content[path])) for path in sorted(self.content)]
+        files = [SandboxFile(path, len(self.content[path])) for path in sorted(self.content)]
+        most = self._sandbox.most_listed
+        return Listing(files[:most], len(files) <= most)
 
     def _check(self) -> None:
         if self.lost:
@@ -156,7 +159,8 @@ class FakeSandbox:
     """Plays one script for each cell; a cell with none left prints nothing and ends well.
 
     `cells` is what was executed, `left` what of it was left before its end, `began` is set when a cell begins.
-    `unavailable` is the sentence that every new session fails with while it is set.
+    `unavailable` is the sentence that every new session fails with while it is set. `most_listed`
+    is how many files a listing has.
     """
 
     def __init__(self) -> None:
@@ -164,6 +168,7 @@ class FakeSandbox:
         self.left: list[Cell] = []
         self.began = asyncio.Event()
         self.unavailable: str | None = None
+        self.most_listed = 1_000
         self.sessions: dict[str, FakeSession] = {}
         self.refused: dict[str, str] = {}
         self._scripts = deque[Sequence[Step]]()

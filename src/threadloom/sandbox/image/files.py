@@ -101,13 +101,15 @@ class Folder:
         """The host put this file: it is no news to it."""
         self._known[path] = self._told[path] = Version.of(status)
 
-    def files(self) -> list[dict[str, object]]:
-        """All regular files, within bounds, by path."""
-        return bounded(self._scan(), MOST_FILES)
+    def files(self) -> tuple[list[dict[str, object]], bool]:
+        """All regular files, within bounds, by path, and whether these are all there are, other than too far down."""
+        found, complete = self._scan()
+        listed = bounded(found, MOST_FILES)
+        return listed, complete and len(listed) == len(found)
 
     def changed(self, most: int, call: str) -> tuple[list[dict[str, object]], int]:
         """Those that are not known to the host as they are, and how many there would be without bounds."""
-        found = self._scan()
+        found, _ = self._scan()
         changed = {path: each for path, each in found.items() if self._known.get(path) != each}
         self._told, self._told_after = found, call
         return bounded(changed, most), len(changed)
@@ -138,27 +140,37 @@ class Folder:
         finally:
             os.close(folder)
 
-    def _scan(self) -> dict[str, Version]:
-        """Regular files with names in UTF-8; folders nearer to the top come first."""
+    def _scan(self) -> tuple[dict[str, Version], bool]:
+        """Regular files with names in UTF-8; folders nearer to the top come first. False when some could not be looked at.
+
+        Raises OSError when none could: then this process is of no use any more.
+        """
         found: dict[str, Version] = {}
         folders = deque([("", 1)])
         left = MOST_SEEN
+        complete = True
         while folders and left > 0:
             folder, depth = folders.popleft()
-            for name, status in self._entries(folder, left):
-                left -= 1
-                path = f"{folder}/{name}" if folder else name
-                if stat.S_ISREG(status.st_mode):
-                    found[path] = Version.of(status)
-                elif stat.S_ISDIR(status.st_mode) and depth < DEEPEST:
-                    folders.append((path, depth + 1))
-        return found
+            try:
+                for name, status in self._entries(folder, left):
+                    left -= 1
+                    path = f"{folder}/{name}" if folder else name
+                    if stat.S_ISREG(status.st_mode):
+                        found[path] = Version.of(status)
+                    elif stat.S_ISDIR(status.st_mode) and depth < DEEPEST:
+                        folders.append((path, depth + 1))
+            except OSError:
+                if not folder:
+                    raise
+                complete = False
+        return found, complete and left > 0
 
     def _entries(self, folder: str, most: int) -> Iterator[tuple[str, os.stat_result]]:
+        """Raises OSError."""
         parts = folder.split("/") if folder else []
-        with suppress(OSError), self._opened(parts) as opened, os.scandir(opened) as entries:
+        with self._opened(parts) as opened, os.scandir(opened) as entries:
             for entry in islice(entries, most):
-                with suppress(OSError, UnicodeEncodeError):
+                with suppress(FileNotFoundError, UnicodeEncodeError):
                     entry.name.encode()
                     yield entry.name, entry.stat(follow_symlinks=False)
 

@@ -51,7 +51,8 @@ class Transfers:
         self._host.say("got", id=request["id"])
 
     def files(self, request: Message) -> None:
-        self._host.say("files", id=request["id"], files=self._folder.files())
+        files, complete = self._folder.files()
+        self._host.say("files", id=request["id"], files=files, complete=complete)
 
     def refuse(self, request: str, refused: Refused) -> None:
         self.abandon()
