@@ -22,6 +22,17 @@ DONE = b"event: done\ndata: [DONE]\n\n"
 log = structlog.get_logger()
 
 
+class Ping(ServerSentEvent):
+    """A comment that keeps proxies awake.
+
+    No empty line follows it: the SDKs for Python keep the `id` of the last event, and take an empty line for the end of
+    an event without data, which they cannot read.
+    """
+
+    def encode(self) -> bytes:
+        return b": ping\n"
+
+
 def stream_run(
     feed: Feed, run_id: str, included: frozenset[ResultContent], cursor: Cursor = START
 ) -> Response:
@@ -30,7 +41,7 @@ def stream_run(
         encoded(feed, run_id, included, cursor),
         sep="\n",
         ping=PING_EVERY,
-        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+        ping_message_factory=Ping,
         send_timeout=SEND_TIMEOUT,
         shutdown_grace_period=SHUTDOWN_GRACE,
     )
