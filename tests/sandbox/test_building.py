@@ -7,7 +7,10 @@ import pytest
 
 from threadloom.config import CodeInterpreter
 from threadloom.errors import StartError
-from threadloom.sandbox.building import RECIPE, build, connected, fingerprint, lines, look
+from threadloom.sandbox.building import build, connected, lines, look
+from threadloom.sandbox.engine import Engine
+from threadloom.sandbox.recipe import RECIPE, fingerprint
+from threadloom.sandbox.session import SandboxUnavailable
 
 BASE = CodeInterpreter().image
 
@@ -41,6 +44,18 @@ def test_an_image_is_built_on_any_base_and_known_by_its_recipe(
     assert look(settings, recipe).current
     (recipe / "a.txt").write_text("b")
     assert not look(settings, recipe).current
+
+
+@pytest.mark.docker
+def test_an_image_of_another_version_is_not_used(settings: CodeInterpreter, recipe: Path) -> None:
+    list(build(settings, base=BASE, recipe=recipe))
+    engine = Engine(settings)
+    for use in (engine.check, engine.start):
+        with pytest.raises(SandboxUnavailable) as refusal:
+            use()
+        sentence = f"The sandbox's image `{settings.image}` is of another version: run `threadloom sandbox build`."
+        assert str(refusal.value) == sentence
+    engine.close()
 
 
 @pytest.mark.docker

@@ -3,7 +3,6 @@
 The engine's own builder does it: no registry and no command line of Docker's is needed. Everything here blocks.
 """
 
-import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,8 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from threadloom.config import CodeInterpreter
 from threadloom.errors import StartError
 from threadloom.sandbox.engine import Client, address_of, connect
+from threadloom.sandbox.recipe import LABEL, RECIPE, fingerprint, recipe_of
 
-RECIPE = Path(__file__).with_name("image")
-LABEL = "threadloom.recipe"
-"""On an image: what it was made from."""
 PATIENCE = 1800
 """Seconds that a step of the build may be silent: one step downloads all packages."""
 
@@ -33,16 +30,6 @@ class Seen:
     """Its short id; None if there is none."""
     current: bool = False
     """It was built from this version's recipe."""
-
-
-def fingerprint(recipe: Path) -> str:
-    """Of all that goes into the image; another version of this program may need another image."""
-    digest = hashlib.sha256()
-    for path in sorted(recipe.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(recipe)}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:16]
 
 
 def build(
@@ -95,9 +82,8 @@ def look(settings: CodeInterpreter, recipe: Path = RECIPE) -> Seen:
             image: Mapping[str, Any] = engine.inspect_image(settings.image)
         except ImageNotFound:
             return Seen(version, runtime, None)
-        labels: Mapping[str, str] = image["Config"]["Labels"] or {}
         short = str(image["Id"]).removeprefix("sha256:")[:12]
-        return Seen(version, runtime, short, labels.get(LABEL) == fingerprint(recipe))
+        return Seen(version, runtime, short, recipe_of(image) == fingerprint(recipe))
 
 
 def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from docker.types import LogConfig, Ulimit
 from docker.utils import kwargs_from_env
 
 from threadloom.config import CodeInterpreter
+from threadloom.sandbox.recipe import RECIPE, fingerprint, recipe_of
 from threadloom.sandbox.session import DATA, SandboxUnavailable
 
 log = structlog.stdlib.get_logger()
@@ -65,13 +66,14 @@ class Engine:
     def __init__(self, settings: CodeInterpreter) -> None:
         self._settings = settings
         self._address = address_of(settings)
+        self._recipe = fingerprint(RECIPE)
         self._lock = threading.Lock()
         self._known: Client = None
 
     def check(self) -> None:
         """Whether it answers, and has the image and the runtime."""
         with self._explained():
-            self._client().inspect_image(self._settings.image)
+            self._check_image()
             runtime = self._settings.oci_runtime
             if runtime and runtime not in self._client().info()["Runtimes"]:
                 raise SandboxUnavailable(
@@ -81,6 +83,7 @@ class Engine:
     def start(self) -> tuple[str, socket.socket]:
         """A container's id, and what is attached to its standard streams. Nothing is left of one that does not start."""
         with self._explained():
+            self._check_image()
             container = self.create()
             try:
                 attached = self._attach(container)
@@ -135,6 +138,14 @@ class Engine:
             host_config=client.create_host_config(**limits(settings)),
         )
         return str(created["Id"])
+
+    def _check_image(self) -> None:
+        """It may have been built before an upgrade of this program, which may count on more protection within."""
+        image = self._settings.image
+        if recipe_of(self._client().inspect_image(image)) != self._recipe:
+            raise SandboxUnavailable(
+                f"The sandbox's image `{image}` is of another version: run `threadloom sandbox build`."
+            )
 
     def _attach(self, container: str) -> socket.socket:
         """Before the start, so that nothing is missed."""
