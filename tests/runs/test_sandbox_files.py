@@ -153,6 +153,27 @@ async def test_what_is_kept_of_a_call_is_bounded(
     assert "/mnt/data/b was not kept" in heard(model)
 
 
+@pytest.mark.parametrize("settings", [{"code_interpreter": {"disk": 1024 * 1024}}])
+async def test_what_is_kept_of_a_thread_is_bounded(
+    api: Api,
+    model: ScriptedModel,
+    sandbox: FakeSandbox,
+    server: Running,
+    settings: Mapping[str, Any],
+) -> None:
+    talk = await coding(api)
+    large = b"x" * 600_000
+    sandbox.then(Writes("a", large))
+    await run_cell(talk, model)
+    sandbox.then(Writes("b", large), Writes("c", b"c"))
+    await run_cell(talk, model)
+    assert await kept(server, talk) == {"a": len(large), "c": 1}
+    assert "/mnt/data/b was not kept" in heard(model)
+    sandbox.then(Writes("a", b"a"), Writes("b", large))
+    await run_cell(talk, model)
+    assert await kept(server, talk) == {"a": 1, "b": len(large), "c": 1}
+
+
 async def test_links_for_the_model_are_links_in_markdown(
     api: Api, model: ScriptedModel, sandbox: FakeSandbox
 ) -> None:
@@ -275,7 +296,7 @@ async def test_deleting_a_linked_file_leaves_the_threads_own(
     sandbox.lose(talk.thread)
     await run_cell(talk, model, LINK)
     assert sandbox.content(talk.thread) == {"left.csv": b"2", "out.csv": b"1"}
-    assert listed(model) == ["- /mnt/data/left.csv (1 bytes)", "- /mnt/data/out.csv (1 bytes)"]
+    assert listed(model) == ["- /mnt/data/out.csv (1 bytes)", "- /mnt/data/left.csv (1 bytes)"]
     again = await linked(talk)
     assert again != deleted
     assert await content_of(api, again) == b"1"

@@ -377,7 +377,7 @@ class SandboxFileRow(InThread, Row):
     """A file that code left in its thread's sandbox, kept so that the next sandbox can have it again.
 
     `id` is that of its File. There is one once an answer linked it, and then `blobs` is empty, because the bytes are the
-    File's. What changes gets a new id.
+    File's. When that is deleted, they come back. What changes, or comes back, gets a new id.
     """
 
     __tablename__ = "sandbox_files"

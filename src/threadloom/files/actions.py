@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Text, cast, delete, or_, select, update
+from sqlalchemy import ColumnElement, Text, cast, or_, select, update
 
 from threadloom.db.rows import (
     NAMES_FILES,
@@ -107,12 +107,19 @@ def delete_file(tx: ProjectTx, file_id: str) -> None:
 
 
 def remove(tx: Tx, file: FileRow) -> None:
-    """Forget a locked file wherever it is named; its bytes are swept."""
+    """Forget a locked file wherever it is named; its bytes are swept, unless a thread still keeps them."""
     forget_in_tools(tx, file)
     detach(tx, file)
-    tx.session.execute(delete(SandboxFileRow).where(SandboxFileRow.id == file.id))
-    discard(tx, file.blobs)
+    if not give_back(tx, file):
+        discard(tx, file.blobs)
     tx.delete(file)
+
+
+def give_back(tx: Tx, file: FileRow) -> bool:
+    """Leave the bytes to the thread whose code wrote them, if it still keeps them. What it links next is another File."""
+    given = update(SandboxFileRow).where(SandboxFileRow.id == file.id)
+    back = given.values(id=tx.ids.new("file-"), blobs=file.blobs).returning(SandboxFileRow.seq)
+    return tx.session.scalar(back) is not None
 
 
 def detach(tx: Tx, file: FileRow) -> None:
