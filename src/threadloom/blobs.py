@@ -53,7 +53,7 @@ class Blobs:
                     written += await writer.write(piece)
         return written
 
-    async def read(self, keys: Sequence[str]) -> AsyncIterator[bytes]:
+    async def read(self, keys: Sequence[str]) -> AsyncGenerator[bytes]:
         """The bytes of all keys, one after the other.
 
         In ranges, because one answer of the store would time out when its reader is slow.

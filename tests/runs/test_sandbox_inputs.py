@@ -242,8 +242,20 @@ async def test_a_file_that_is_larger_than_the_disk_is_not_even_sent(
 ) -> None:
     talk = await coding(api, await upload(api, b"x" * (1024 * 1024 + 1)))
     await run_cell(talk, model)
-    assert "larger than the sandbox's disk" in heard(model)
+    assert "The sandbox's disk has no room for it" in heard(model)
     assert sandbox.content(talk.thread) == {}
+
+
+@pytest.mark.parametrize("settings", [{"code_interpreter": {"disk": 1024 * 1024}}])
+async def test_files_that_do_not_fit_together_are_not_even_sent(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, settings: Mapping[str, Any]
+) -> None:
+    large = b"x" * 600_000
+    ids = [await upload(api, large, "a"), await upload(api, large, "b"), await upload(api, b"c")]
+    talk = await coding(api, *ids)
+    await run_cell(talk, model)
+    assert "/mnt/data/b could not be put into the sandbox" in heard(model)
+    assert sandbox.content(talk.thread) == {"a": large, "sales.csv": b"c"}
 
 
 async def test_an_input_whose_bytes_are_missing_is_told(

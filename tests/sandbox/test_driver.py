@@ -346,6 +346,15 @@ def test_what_is_no_such_file_is_refused(driver: Driving, make: str, code: str) 
     assert refused["code"] == code
 
 
+def test_a_file_of_holes_is_refused(driver: Driving) -> None:
+    driver.run("with open('holes', 'wb') as file: file.truncate(64 << 20)")
+    refused = driver.get("holes", 64 << 20)
+    assert isinstance(refused, dict)
+    assert refused["code"] == "sparse"
+    driver.run("with open('holes', 'wb') as file: file.truncate(1000)")
+    assert driver.get("holes", 1000) == bytes(1000)
+
+
 def test_a_file_that_does_not_fit_is_refused_and_its_bytes_are_dropped(driver: Driving) -> None:
     assert driver.put("huge", bytes(200 * 1024**2))["code"] == "no_space"
     assert driver.run("1").text == "1\n"

@@ -31,6 +31,10 @@ LONGEST_SUFFIX = 32
 UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that end a line or cannot be written down."""
 MOST_REMEMBERED = 10_000
+NO_ROOM = "The sandbox's disk has no room for it."
+TOO_MUCH = (
+    "The files of this conversation are too large together. Remove some, or write smaller ones."
+)
 
 
 @dataclass(frozen=True)
@@ -214,34 +218,36 @@ class SandboxFiles:
         placed = {} if session.fresh else self._placed.get(run.thread_id, {})
         remember(self._placed, run.thread_id, placed)
         refused: list[str] = []
+        room = self._settings.disk
         for file in files:
             if not is_missing(file, session, there, placed):
                 continue
             try:
-                await self._put(session, file)
+                await self._put(session, file, room)
             except (SandboxFileRefused, BlobMissing) as error:
                 refused.append(f"{DATA}/{file.path} could not be put into the sandbox: {error}")
                 continue
+            room -= file.size
             there.add(file.path)
             if file.input_id:
                 placed[file.path] = file.input_id
         return Brought(files, there, refused)
 
-    async def _put(self, session: Session, file: ThreadFile) -> None:
-        if file.size > self._settings.disk:
-            raise SandboxFileRefused("It is larger than the sandbox's disk.")
-        pieces = self._blobs.read(file.blobs)
-        first = await anext(
-            pieces, b""
-        )  # its bytes may be missing, which is better known before any is sent
+    async def _put(self, session: Session, file: ThreadFile, room: int) -> None:
+        """What cannot fit is not even sent."""
+        if file.size > room:
+            raise SandboxFileRefused(NO_ROOM)
+        async with aclosing(self._blobs.read(file.blobs)) as pieces:
+            # Its bytes may be missing, which is better known before any is sent.
+            first = await anext(pieces, b"")
 
-        async def all_pieces() -> AsyncIterator[bytes]:
-            if first:
-                yield first
-            async for piece in pieces:
-                yield piece
+            async def all_pieces() -> AsyncIterator[bytes]:
+                if first:
+                    yield first
+                async for piece in pieces:
+                    yield piece
 
-        await session.put(file.path, file.size, all_pieces())
+            await session.put(file.path, file.size, all_pieces())
         if file.input_id and file.input_id != file.path:
             await session.link(file.input_id, file.path)
 
@@ -250,7 +256,9 @@ class SandboxFiles:
     ) -> None:
         """Copy new and changed files out, into `taken` as they come. Raises SandboxLost and StorageUnavailable."""
         inputs = {file.path: file.input_id for file in brought.files if file.input_id}
-        room = self._settings.disk
+        taken.gone |= await self._gone(session, brought)
+        renewed = taken.gone | {inputs.get(file.path, file.path) for file in changed}
+        room = self._settings.disk - size_kept(brought.files, renewed)
         for file in changed[: self._settings.max_files]:
             kept_as = inputs.get(file.path, file.path)
             try:
@@ -263,11 +271,10 @@ class SandboxFiles:
             else:
                 taken.shown.append(file.path)
                 room -= file.size
-        taken.gone |= await self._gone(session, brought)
 
     async def _copy(self, session: Session, file: SandboxFile, room: int) -> str:
         if file.size > room:
-            raise SandboxFileRefused("The files of this call are too large together.")
+            raise SandboxFileRefused(TOO_MUCH)
         async with (
             new_blob(self._database, self._blobs) as key,
             aclosing(session.get(file)) as pieces,
@@ -293,6 +300,12 @@ def remember(memory: dict[str, Value], thread_id: str, value: Value) -> None:
     memory[thread_id] = value
     if len(memory) > MOST_REMEMBERED:
         del memory[next(iter(memory))]
+
+
+def size_kept(files: Iterable[ThreadFile], renewed: Collection[str]) -> int:
+    """What is kept of a thread, in bytes, other than of these paths."""
+    kept = (file for file in files if file.is_kept)
+    return sum(file.size for file in kept if (file.input_id or file.path) not in renewed)
 
 
 def is_missing(

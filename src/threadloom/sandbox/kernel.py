@@ -42,6 +42,7 @@ REFUSALS: dict[str, str] = {
     "bad_path": "The sandbox has no place of this name for a file.",
     "missing": "The file is not there any more.",
     "changed": CHANGED,
+    "sparse": "It consists mostly of holes: write all of its bytes, or a smaller file.",
 }
 
 

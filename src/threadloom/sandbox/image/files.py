@@ -17,6 +17,8 @@ MOST_SEEN = 20_000
 DEEPEST = 8
 LARGEST_LISTING = 900 * 1024
 """Bytes of a listing's JSON: it must fit into one frame."""
+MOST_MISSING = 1024 * 1024
+"""Bytes of a file that may be holes whatever its size; of more than that, half must be there."""
 
 CODES = {
     errno.ENOSPC: "no_space",
@@ -29,6 +31,8 @@ CODES = {
 }
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+BLOCK = 512
+"""Bytes that `st_blocks` counts."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -237,6 +241,9 @@ def check_file(status: os.stat_result, size: int) -> None:
         raise Refused("too_large", f"It has {status.st_size} bytes.")
     if status.st_size < size:
         raise Refused("changed", f"It has only {status.st_size} bytes.")
+    there = status.st_blocks * BLOCK
+    if status.st_size - there > max(there, MOST_MISSING):
+        raise Refused("sparse", f"Of its {status.st_size} bytes {there} are there.")
 
 
 def replace(folder: int, provisional: str, name: str) -> None:
