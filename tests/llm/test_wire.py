@@ -195,6 +195,22 @@ def test_a_missing_id_is_made() -> None:
     assert play(fragment(0, name="f")) == [opened, Finished("tool_calls")]
 
 
+def test_an_id_that_another_call_has_is_replaced() -> None:
+    seen = play(
+        fragment(0, "a", name="f", arguments="1"),
+        fragment(1, "a", name="f", arguments="2"),
+        fragment(1, arguments="3"),
+    )
+    assert seen == [
+        ToolCallOpened(0, "a", "f"),
+        ToolCallDelta(0, "1"),
+        ToolCallOpened(1, "call_" + "1".zfill(24), "f"),
+        ToolCallDelta(1, "2"),
+        ToolCallDelta(1, "3"),
+        Finished("tool_calls"),
+    ]
+
+
 def test_whole_calls_in_one_chunk_need_no_index() -> None:
     whole = [fragment(None, "a", name="f", arguments="{}"), fragment(None, "b", name="f")]
     seen = Turn(SequentialIds()).events(chunk({"tool_calls": whole}))

@@ -12,6 +12,7 @@ from tests.runs.sandboxes import TABLE, cell, coding, heard, run_cell, upload
 from tests.runs.workers import doomed, started
 from tests.support.server import Running, running_server
 from threadloom.config import CodeInterpreter as Settings
+from threadloom.llm.chat import Finished, ToolCallDelta, ToolCallOpened
 from threadloom.runs.code_interpreter import CodeInterpreter
 from threadloom.runs.code_outcome import STARTED_ANEW
 from threadloom.runs.tools import BuiltInTools
@@ -87,6 +88,26 @@ async def test_a_worker_does_not_go_back_to_what_another_has_passed(
         told.append(await anew(talk, server, models, model, workers[turn]))
     assert told == [False, False, True, True]
     assert sandboxes[0].content(talk.thread) == {"out.csv": b"3"}
+
+
+async def test_a_provider_may_count_calls_anew_in_each_turn(
+    api: Api, server: Running, models: ScriptedModels, model: ScriptedModel
+) -> None:
+    sandboxes = FakeSandbox(), FakeSandbox()
+    workers = [with_code(server, each) for each in sandboxes]
+    talk = await coding(api)
+    told: list[bool] = []
+    for turn in (0, 1, 0):
+        model.plays(
+            ToolCallOpened(0, "call_0", "code_interpreter"),
+            ToolCallDelta(0, '{"code": "1 + 1"}'),
+            Finished("tool_calls"),
+        )
+        model.says("Done.")
+        async with doomed(server.database, models, workers[turn]):
+            await talk.ask()
+        told.append(STARTED_ANEW in heard(model))
+    assert told == [False, True, True]
 
 
 async def test_workers_share_what_a_runner_holds(

@@ -167,6 +167,8 @@ class Turn:
     def __init__(self, ids: Ids) -> None:
         self._ids = ids
         self._calls: list[OpenCall] = []
+        self._used = set[str]()
+        """Ids of calls that were passed on; some servers give all of a turn the same."""
         self._reason: str | None = None
         self._usage: Usage | None = None
 
@@ -250,7 +252,9 @@ class Turn:
 
     def _open(self, call: OpenCall) -> list[ChatEvent]:
         call.opened = True
-        opened = ToolCallOpened(call.index, call.id or self._ids.new("call_"), call.name or "")
+        id_ = call.id if call.id and call.id not in self._used else self._ids.new("call_")
+        self._used.add(id_)
+        opened = ToolCallOpened(call.index, id_, call.name or "")
         return [opened, ToolCallDelta(call.index, call.arguments)] if call.arguments else [opened]
 
     def _finish_reason(self) -> FinishReason:

@@ -93,8 +93,9 @@ class CodeInterpreter:
         if not code.strip():
             return ToolResult(shown(call, []), NO_CODE)
         outcome = Outcome()
+        this = await self._database.read(this_call, run, call.id)
         try:
-            await self._attempt(run, call.id, code, outcome)
+            await self._attempt(run, this, code, outcome)
         except BaseException:
             await self._database.write(outcome.abandon)
             raise
@@ -104,11 +105,11 @@ class CodeInterpreter:
 
         def record(tx: RunTx) -> None:
             outcome.record(tx)
-            loop.call_soon_threadsafe(remember, self._last, run.thread_id, call.id)
+            loop.call_soon_threadsafe(remember, self._last, run.thread_id, this)
 
         return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), record)
 
-    async def _attempt(self, run: RunRow, call_id: str, code: str, outcome: Outcome) -> None:
+    async def _attempt(self, run: RunRow, this: str, code: str, outcome: Outcome) -> None:
         last = await self._database.read(last_call, run)
         try:
             await self._end_if_outdated(run.thread_id, last)
@@ -118,7 +119,7 @@ class CodeInterpreter:
                 brought = await self._files.bring(session, run)
                 outcome.remarks.extend(brought.refused)
                 cell = session.execute(
-                    code, seconds=self._settings.timeout, call=call_id, kept=last or ""
+                    code, seconds=self._settings.timeout, call=this, kept=last or ""
                 )
                 finished = await self._collect(cell, outcome)
                 await self._files.take(session, brought, finished.files, outcome.taken)
@@ -201,18 +202,34 @@ def line_of(file: ThreadFile) -> str:
     return f"- {DATA}/{on_one_line(file.path)} ({came_from}{file.size:,} bytes)"
 
 
+def this_call(tx: Tx, run: RunRow, call_id: str) -> str:
+    """A call of the run's newest step."""
+    newest = (
+        select(RunStepRow.id)
+        .where(RunStepRow.run_id == run.id, RunStepRow.type == "tool_calls")
+        .order_by(RunStepRow.seq.desc())
+        .limit(1)
+    )
+    return one_of(tx.session.scalars(newest).one(), call_id)
+
+
+def one_of(step_id: str, call_id: str) -> str:
+    """Tells a call from all others: some providers count calls anew in each turn."""
+    return f"{step_id} {call_id}"
+
+
 def last_call(tx: Tx, run: RunRow) -> str | None:
     """The newest call of the thread that has run code, in whatever worker."""
     steps = (
-        select(RunStepRow.calls, RunStepRow.heard)
+        select(RunStepRow.id, RunStepRow.calls, RunStepRow.heard)
         .where(RunStepRow.thread_id == run.thread_id, RunStepRow.type == "tool_calls")
         .where(cast(RunStepRow.calls, Text).contains(NAME), cast(RunStepRow.heard, Text) != "{}")
         .order_by(RunStepRow.seq.desc())
         .limit(RECENT_STEPS)
     )
     answered = (
-        call.id
-        for calls, heard in tx.session.execute(steps)
+        one_of(step_id, call.id)
+        for step_id, calls, heard in tx.session.execute(steps)
         for call in reversed(calls)
         if call.name == NAME and heard.get(call.id, NO_CODE) != NO_CODE
     )
