@@ -44,6 +44,21 @@ def test_a_link_to_a_known_file_is_marked(name: str, before: str, after: str) ->
         assert linked(f"{before}{PREFIX}{written}{after}") == [(written, name)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_may_be_written_with_three_slashes(name: str) -> None:
+    written = f"sandbox:///mnt/data/{name}"
+    for texts in (
+        [f"See {written}, and {PREFIX}report."],
+        [*f"See {written}, and {PREFIX}report."],
+    ):
+        found = [(piece.text, piece.source) for piece in read(*texts) if piece.source]
+        file_id = f"file-{NAMES.index(name)}"
+        assert found == [
+            (written, Link(written, file_id)),
+            (f"{PREFIX}report", Link(f"{PREFIX}report", "file-6")),
+        ]
+
+
 @pytest.mark.parametrize(
     ("text", "links"),
     [
@@ -75,6 +90,10 @@ def test_a_link_is_as_long_as_it_can_be(text: str, links: list[tuple[str, str]])
         f"{PREFIX}%E6%95",
         PREFIX,
         "sandbox:/mnt/dat",
+        "sandbox://",
+        "sandbox://mnt/data/out.csv",
+        "sandbox:///mnt/data/",
+        "sandbox:///mnt/data/other.csv",
         "/mnt/data/out.csv",
         "out.csv",
         "",

@@ -12,6 +12,8 @@ from threadloom.sandbox.session import DATA
 from threadloom.types.shared import JsonObject
 
 PREFIX = f"sandbox:{DATA}/"
+PREFIXES = (PREFIX, f"sandbox://{DATA}/")
+"""Models also write it as other URLs are written."""
 GOES_ON = re.compile(r"[0-9A-Za-z_%/~-]|\.[0-9A-Za-z]")
 """What follows a path that is longer than the one that was found."""
 ESCAPED = re.compile(r"%(?P<byte>[0-9A-Fa-f]{2})|(?P<cut>%[0-9A-Fa-f]?\Z)|.", re.DOTALL)
@@ -75,18 +77,19 @@ class Linker:
         """The links in what is held; `whole` when no more belongs to it."""
         while self._held:
             yield self._pass(start_of_link(self._held))
-            written = self._held[len(PREFIX) :][: self._longest]
+            prefix = prefix_of(self._held)
+            written = self._held[len(prefix) :][: self._longest]
             ends = list(self._ends_in(written))
             if not whole and any(is_open(end, written) for end, _ in ends):
                 return
             ended = [one for one in ends if one[0] and not GOES_ON.match(written, one[0])]
             if ended:
                 end, file_id = max(ended)
-                link = Link(PREFIX + written[:end], file_id)
+                link = Link(prefix + written[:end], file_id)
                 self._pass(len(link.written))
                 yield Piece(link.written, link)
             else:
-                yield self._pass(len(PREFIX))
+                yield self._pass(len(prefix))
 
     def _pass(self, length: int) -> Piece:
         text, self._held = self._held[:length], self._held[length:]
@@ -106,10 +109,19 @@ class Linker:
 
 def start_of_link(text: str) -> int:
     """Where a link begins, or may begin once there is more; the end of the text if nowhere."""
-    if (start := text.find(PREFIX)) >= 0:
-        return start
-    last = range(max(len(text) - len(PREFIX), 0), len(text))
-    return next((at for at in last if PREFIX.startswith(text[at:])), len(text))
+    if found := [start for prefix in PREFIXES if (start := text.find(prefix)) >= 0]:
+        return min(found)
+    last = range(max(len(text) - max(map(len, PREFIXES)), 0), len(text))
+    return next((at for at in last if begins_prefix(text[at:])), len(text))
+
+
+def begins_prefix(text: str) -> bool:
+    return any(prefix.startswith(text) for prefix in PREFIXES)
+
+
+def prefix_of(held: str) -> str:
+    """The one that what is held begins with, or one that it may begin with once there is more."""
+    return next(one for one in PREFIXES if held.startswith(one) or one.startswith(held))
 
 
 def is_open(end: int, written: str) -> bool:
