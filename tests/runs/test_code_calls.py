@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from threadloom.runs.code_calls import CodeReader, code_of
+from threadloom.runs.code_calls import CodeReader, code_as_agreed, code_as_read, code_of
 
 BARE = 'import re\nprint("a", {"b": 1})\n'
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -153,6 +153,22 @@ CODE = st.text(st.sampled_from("ab1 \n\t\"'\\`{}é标\U0001f600")) | st.text()
 
 
 @settings(deadline=None)
+@given(CODE, st.booleans(), st.sampled_from([None, 1, 4]))
+@example("\ud83d\ude00 \ud83d", True, None)
+@example("", True, None)
+def test_reading_at_once_gives_the_same(code: str, escaping: bool, indent: int | None) -> None:
+    arguments = json.dumps({"code": code}, ensure_ascii=escaping, indent=indent)
+    assert code_as_agreed(arguments) in (code_as_read(arguments), None)
+    assert "`" in code or code_as_agreed(arguments) is not None
+
+
+@pytest.mark.parametrize(
+    "arguments", ['[["code", "1"]]', '{"code": "1", "code": "2"}', '{"code": 1}', '"1"', "1", "{"]
+)
+def test_what_is_not_as_agreed_is_read_character_by_character(arguments: str) -> None:
+    assert code_as_agreed(arguments) is None
+
+
 @given(ARGUMENTS)
 @example('```json\n{"code": "```py\\nprint(\\"\\ud83d\\ude00\\")\\n```"}\n```')
 @example('{"language": "py", "code": "print("a")\\u0041\\ud83d"}}')

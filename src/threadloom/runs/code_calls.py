@@ -7,6 +7,7 @@ the other, the text waits.
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import lru_cache
 from json import JSONDecoder
 from string import hexdigits
 from typing import TypeVar, cast
@@ -24,6 +25,9 @@ HEX = frozenset(hexdigits)
 LINE_ENDS = ("\n", "")
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"} | {c: c for c in "\"'\\/"}
 LENIENT = JSONDecoder(strict=False)
+STRICT = JSONDecoder(object_pairs_hook=tuple)
+RECENT = 16
+"""Calls whose code is remembered: it is asked for several times while a call is made."""
 CODE_UNIT = 4
 """Hexadecimal digits after `\\\\u`."""
 REPLACEMENT = "\ufffd"
@@ -53,16 +57,41 @@ class CodeReader:
         """Both halves of a character beyond 16 bits are escaped apart; half of one is none."""
         code = self._high + code
         self._high = code[-1:] if "\ud800" <= code[-1:] <= "\udbff" else ""
-        whole = code.removesuffix(self._high)
-        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return with_whole_characters(code.removesuffix(self._high))
+
+
+def with_whole_characters(code: str) -> str:
+    """Halves that belong together are one character; half of one is none."""
+    return code.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def more_input(code: str) -> JsonObject | None:
     return {"type": "code_interpreter", "code_interpreter": {"input": code}} if code else None
 
 
+@lru_cache(RECENT)
 def code_of(arguments: str) -> str:
     """The code in these arguments: what a `CodeReader` shows of them in all, however they are cut."""
+    code = code_as_agreed(arguments)
+    return code_as_read(arguments) if code is None else code
+
+
+def code_as_agreed(arguments: str) -> str | None:
+    """The same at once, if they are written as they should be."""
+    if not arguments.lstrip().startswith("{"):
+        return None
+    try:
+        entries = cast("tuple[tuple[str, object], ...]", STRICT.decode(arguments))
+    except (ValueError, RecursionError):
+        return None
+    match entries:
+        case ((key, str(code)),) if key == KEY and not code.lstrip().startswith(FENCE):
+            return with_whole_characters(code)
+        case _:
+            return None
+
+
+def code_as_read(arguments: str) -> str:
     reader = CodeReader()
     shown = (reader.feed(arguments), reader.finish())
     return "".join(delta["code_interpreter"]["input"] for delta in shown if delta)
