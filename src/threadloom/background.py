@@ -115,8 +115,8 @@ def own_tools(context: Context, sandbox: Sandbox) -> BuiltInTools:
 async def end_orphans(database: Database, sandbox: Sandbox) -> None:
     """End the sandboxes of threads that were deleted."""
     keys = await sandbox.keys()
-    for key in await database.read(missing_threads, keys):
-        await sandbox.end(key)
+    missing = await database.read(missing_threads, keys)
+    await asyncio.gather(*map(sandbox.end, missing))
 
 
 def missing_threads(tx: Tx, thread_ids: Sequence[str]) -> set[str]:

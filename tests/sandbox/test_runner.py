@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import test_conformance as conformance
+from tests.sandbox.puppets import PuppetLauncher
 from tests.sandbox.test_conformance import Stage, do_nothing, ran
 from tests.support.engine import remaining, sessions, small
 from tests.support.runner import folder, running, started
@@ -276,7 +277,23 @@ class Slow(Sessions):
     async def keys(self) -> Sequence[str]:
         self.asked.release()
         await self.let.wait()
-        return ["thread_a"]
+        return []
+
+
+async def test_two_servers_on_one_runner_do_not_see_each_other_s_sessions(folder: Path) -> None:
+    settings = unix(folder)
+    lender = Sessions(settings, PuppetLauncher(settings))
+    async with running(lender, settings):
+        servers = RemoteSandbox(settings), RemoteSandbox(settings)
+        for server, key in zip(servers, ("thread_a", "thread_b"), strict=True):
+            async with server.session(key) as session:
+                assert [output async for output in session.execute("1", seconds=5)]
+        assert sorted(await lender.keys()) == ["thread_a", "thread_b"]
+        assert list(await servers[0].keys()) == ["thread_a"]
+        await servers[0].end("thread_a")
+        assert list(await servers[0].keys()) == []
+        assert list(await servers[1].keys()) == ["thread_b"]
+    await lender.close()
 
 
 async def test_the_number_of_visitors_is_bounded(
@@ -293,8 +310,8 @@ async def test_the_number_of_visitors_is_bounded(
         with pytest.raises(SandboxUnavailable, match="too many visitors"):
             await sandbox.keys()
         slow.let.set()
-        assert await asyncio.gather(*visits) == [["thread_a"]] * 2
-        assert await sandbox.keys() == ["thread_a"]
+        assert await asyncio.gather(*visits) == [[], []]
+        assert list(await sandbox.keys()) == []
 
 
 async def test_strangers_keep_nobody_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

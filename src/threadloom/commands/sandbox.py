@@ -1,6 +1,7 @@
 """`threadloom sandbox`: build the image, check that all is there, list and end sandboxes, hold them for other processes."""
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +30,6 @@ from threadloom.sandbox.session import (
 from threadloom.sandbox.sessions import Sessions
 
 SWEEP_SECONDS = 60.0
-CHECK_KEY = "check"
 CHECK_SECONDS = 60.0
 SHOWN = ("numpy", "pandas", "scipy", "sklearn", "matplotlib", "openpyxl", "PIL", "IPython")
 VERSIONS = f"""
@@ -81,14 +81,15 @@ def check_engine(code: CodeInterpreter) -> None:
 
 async def check_code(sandbox: Sandbox) -> None:
     """Run some. Raises StartError."""
+    key = f"check {secrets.token_hex(8)}"
     loop = asyncio.get_running_loop()
     try:
         since = loop.time()
-        async with sandbox.session(CHECK_KEY) as session:
+        async with sandbox.session(key) as session:
             answer = await run(session, "1+1")
             typer.echo(f"sandbox: 1+1 is {answer} after {loop.time() - since:.2f} s")
             typer.echo(f"packages: {await run(session, VERSIONS)}")
-        await sandbox.end(CHECK_KEY)
+        await sandbox.end(key)
     except (SandboxUnavailable, SandboxLost) as error:
         raise StartError(str(error)) from None
 

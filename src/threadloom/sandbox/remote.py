@@ -44,10 +44,12 @@ class RemoteSandbox:
         self._url = settings.runner.url or ""
         token = settings.runner.token
         self._token = token.get_secret_value() if token else None
+        self._used = set[str]()
 
     @asynccontextmanager
     async def session(self, key: str) -> AsyncGenerator[Kernel]:
         async with self._visit(op="session", key=key) as visit:
+            self._used.add(key)
             channel = Channel(visit.reader, visit.writer)
             try:
                 await channel.ready()
@@ -60,10 +62,13 @@ class RemoteSandbox:
                     await leave(visit)
 
     async def keys(self) -> Sequence[str]:
-        """Whose sessions the runner keeps. Raises SandboxUnavailable."""
+        """Those of this process's that the runner keeps: others may be of another server's threads. Raises SandboxUnavailable."""
+        used = set(self._used)
         async with self._visit(op="keys") as visit:
             keys = visit.answer.get("keys")
-            return [str(key) for key in keys] if isinstance(keys, list) else []
+            kept = [str(key) for key in keys] if isinstance(keys, list) else []
+        self._used -= used.difference(kept)
+        return [key for key in kept if key in self._used]
 
     async def end(self, key: str) -> None:
         """Raises SandboxUnavailable."""
