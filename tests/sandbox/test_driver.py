@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Generator
+from textwrap import dedent
 
 import pytest
 
@@ -426,6 +427,31 @@ def test_only_one_thing_is_done_at_a_time(driver: Driving) -> None:
     assert driver.ask("ping")["ev"] == "pong"
     done = driver.hear()
     assert (done["ev"], done["id"]) == ("done", id_)
+
+
+def test_threads_that_compute_end_with_the_cell_that_was_stopped(driver: Driving) -> None:
+    code = """
+        import threading
+        def compute():
+            while True: pass
+        threading.Thread(target=compute).start()
+        print('go')
+        while True: pass
+    """
+    ran = driver.run(dedent(code), interrupt=2)
+    assert (ran.ending, ran.done["state_lost"]) == ("interrupted", True)
+    assert driver.run("'compute' in globals()").text == "False\n"
+
+
+def test_threads_that_wait_do_not(driver: Driving) -> None:
+    code = """
+        import threading
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        print('go')
+        while True: pass
+    """
+    ran = driver.run(dedent(code), interrupt=2)
+    assert (ran.ending, ran.done["state_lost"]) == ("interrupted", False)
 
 
 def test_a_process_that_is_interrupted_takes_its_children_with_it(driver: Driving) -> None:

@@ -5,7 +5,7 @@ all of the container. No code of a cell is ever run in this process. When a kern
 and the next kernel is a fork away, with what was imported here before.
 
 Processes and threads that a cell leaves behind go on. What they print while a cell runs is in its output; what they print
-between cells is dropped. When a cell had to be interrupted, the processes end with it.
+between cells is dropped. When a cell had to be interrupted, the processes end with it, and the kernel does if its threads compute.
 """
 
 import gc
@@ -25,7 +25,15 @@ from clocks import Clocks
 from files import Folder, Refused
 from hardening import harden
 from host import Host
-from processes import KernelProcess, end_all, end_strays, memory_kills, memory_used, start_kernel
+from processes import (
+    KernelProcess,
+    computes,
+    end_all,
+    end_strays,
+    memory_kills,
+    memory_used,
+    start_kernel,
+)
 from shell import Shell, make_shell
 from transfers import Transfers
 from wire import DATA, Message, Nonsense, is_picture, message, parsed
@@ -178,8 +186,8 @@ class Driver:
                 if cell.stop is not None:
                     kernel.interrupt()
             case "done" if cell is not None and said.get("number") == cell.number:
-                if cell.stop is not None and not end_strays(kernel.pid):
-                    raise Nonsense("what it started multiplies")
+                if cell.stop is not None and not settled(kernel.pid):
+                    raise Nonsense("what it started goes on")
                 ending = cell.stop or ("ok" if said.get("ok") is True else "error")
                 self._finish(cell, ending, traceback=str(said.get("traceback", "")))
             case "started" | "done":  # of an earlier cell
@@ -301,6 +309,11 @@ def ending_of(cell: Cell, status: int) -> Ending:
         return cell.stop
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     return "out_of_memory" if killed and memory_kills() > cell.memory_kills else "died"
+
+
+def settled(kernel: int) -> bool:
+    """Whether a kernel whose cell was stopped is at rest now: its processes are ended, but threads cannot be."""
+    return end_strays(kernel) and not computes(kernel)
 
 
 def ended_children() -> list[tuple[int, int]]:

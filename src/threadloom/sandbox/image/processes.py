@@ -16,6 +16,7 @@ from wire import DATA, JSON, MAX_FRAME, MAX_PICTURE, Inbox
 READ = 64 * 1024
 ROUNDS = 20
 PAUSE = 0.005
+MOMENT = 0.1
 CONTROL = Path("/sys/fs/cgroup")
 KILLS = ("memory.events", "memory/memory.oom_control")
 MEMORY = ("memory.current", "memory/memory.usage_in_bytes")
@@ -107,6 +108,22 @@ def end_strays(kernel: int) -> bool:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(PAUSE)
     return False
+
+
+def computes(pid: int) -> bool:
+    """Whether a process uses a processor for more than half of a moment."""
+    before = processor_time(pid)
+    time.sleep(MOMENT)
+    return processor_time(pid) - before > MOMENT / 2
+
+
+def processor_time(pid: int) -> float:
+    """Seconds; none of one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def running() -> list[int]:
