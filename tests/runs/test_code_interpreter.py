@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 
 from tests.runs.driver import CODE, Api, Talk, assert_transcript, parsed_all
 from tests.runs.sandboxes import (
@@ -25,6 +26,7 @@ from tests.runs.sandboxes import (
 )
 from tests.support.server import Running, running_server
 from threadloom.files.sweeping import SKEW
+from threadloom.runs import journal
 from threadloom.runs.code_interpreter import NO_CODE, PACKAGES
 from threadloom.runs.code_outcome import (
     ABOUT,
@@ -34,9 +36,10 @@ from threadloom.runs.code_outcome import (
     STARTED_ANEW,
     STATE_KEPT,
     STATE_LOST,
+    Outcome,
     shortened,
 )
-from threadloom.runs.tools import BuiltInTools
+from threadloom.runs.tools import BuiltInTools, ToolFailure
 from threadloom.sandbox.session import Finished, Logs, Picture, SandboxLost
 from threadloom.testing import FakeSandbox, FrozenClock, ScriptedModel, ScriptedModels
 from threadloom.testing.sandbox import Writes
@@ -227,6 +230,41 @@ async def test_a_run_fails_where_files_cannot_be_stored(
         "code": "server_error",
         "message": "The file storage does not answer. Please try again in a moment.",
     }
+
+
+async def test_what_went_wrong_is_said_also_when_clearing_up_fails(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("", {}, Exception("gone"))
+
+    monkeypatch.setattr(Outcome, "abandon", fail)
+    sandbox.unavailable = "All 16 sandboxes of this server are busy; try again later."
+    model.calls(cell())
+    run = await (await coding(api)).ask()
+    assert run["last_error"] == {"code": "server_error", "message": sandbox.unavailable}
+
+
+async def test_what_a_call_wrote_is_swept_when_it_cannot_be_recorded(
+    api: Api,
+    model: ScriptedModel,
+    sandbox: FakeSandbox,
+    server: Running,
+    clock: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise ToolFailure("refused")
+
+    monkeypatch.setattr(journal, "record_result", fail)
+    sandbox.then(Picture("image/png", PNG), Writes("out.csv", b"1"))
+    model.calls(cell())
+    run = await (await coding(api)).ask()
+    assert run["last_error"] == {"code": "server_error", "message": "refused"}
+    clock.advance(SKEW + 1)
+    await server.background.sweep()
+    folder = server.context.settings.data_dir / "files"
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 async def test_a_run_that_runs_no_code_needs_no_sandbox(

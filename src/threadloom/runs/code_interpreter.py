@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 
+import structlog
 from sqlalchemy import Text, cast, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.blobs import Blobs
 from threadloom.config import CodeInterpreter as Settings
@@ -48,6 +51,8 @@ from threadloom.sandbox.session import (
 from threadloom.tokens import encoding_for
 from threadloom.types.run_steps import CodeInterpreterCall, CodeInterpreterToolCall, StepToolCall
 from threadloom.types.shared import JsonObject
+
+log = structlog.stdlib.get_logger()
 
 PACKAGES = (
     "numpy, pandas, matplotlib, seaborn, scipy, scikit-learn, statsmodels, sympy, networkx, pyarrow, openpyxl, "
@@ -97,7 +102,7 @@ class CodeInterpreter:
         try:
             await self._attempt(run, this, code, outcome)
         except BaseException:
-            await self._database.write(outcome.abandon)
+            await self._abandon(outcome)
             raise
         heard = await asyncio.to_thread(outcome.heard, room, encoding_for(run.model))
         outputs = outcome.outputs()
@@ -107,7 +112,20 @@ class CodeInterpreter:
             outcome.record(tx)
             loop.call_soon_threadsafe(remember, self._last, run.thread_id, this)
 
-        return ToolResult(shown(call, outputs), heard, delta_of(NAME, outputs), record)
+        return ToolResult(
+            shown(call, outputs),
+            heard,
+            delta_of(NAME, outputs),
+            record,
+            partial(self._abandon, outcome),
+        )
+
+    async def _abandon(self, outcome: Outcome) -> None:
+        """Sweep its bytes now rather than in a day: nothing that may fail in the place of what went wrong."""
+        try:
+            await self._database.write(outcome.abandon)
+        except SQLAlchemyError as error:
+            log.warning("bytes of a call are swept late", reason=str(error))
 
     async def _attempt(self, run: RunRow, this: str, code: str, outcome: Outcome) -> None:
         last = await self._database.read(last_call, run)

@@ -20,6 +20,7 @@ from threadloom.runs.sandbox_files import linkable_files
 from threadloom.runs.tools import (
     BuiltInTools,
     ToolFailure,
+    ToolResult,
     choice_of,
     named,
     offered,
@@ -219,7 +220,7 @@ class Execution:
         for call in calls:
             if tool := named(call.name, self._engine.built_in):
                 result = await tool.run(self._run, call, self._room(usage) // len(calls))
-                await self._commit(journal.record_result, result)
+                await self._record(result)
             else:
                 functions.append(call)
         if functions:
@@ -227,6 +228,14 @@ class Execution:
         else:
             await self._commit(journal.complete_tools)
         return bool(functions)
+
+    async def _record(self, result: ToolResult) -> None:
+        try:
+            await self._commit(journal.record_result, result)
+        except BaseException:
+            if result.abandon:
+                await result.abandon()
+            raise
 
     def _room(self, usage: RunUsage) -> int:
         """Tokens that the results of a turn's calls may have, if all is to fit into the next prompt."""

@@ -1,6 +1,6 @@
 """Tools that run on the server. `file_search` and `code_interpreter` plug in here; a double is in `threadloom.testing`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,13 +23,14 @@ from threadloom.types.tools import BuiltInType, FunctionTool
 class ToolResult:
     """What the step shows of a finished call, what the model is told, and what a stream adds to `begun`.
 
-    `record` writes down in the same transaction what else the call has made.
+    `record` writes down in the same transaction what else the call has made; `abandon` takes it away again when that fails.
     """
 
     shown: StepToolCall
     heard: str
     delta: JsonObject | None = None
     record: Callable[[RunTx], None] | None = None
+    abandon: Callable[[], Awaitable[None]] | None = None
 
 
 class ToolFailure(Exception):
