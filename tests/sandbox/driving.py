@@ -7,20 +7,33 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import IO, Any
+from typing import IO, Any, cast
 
-IMAGE = "threadloom-sandbox"
+from threadloom.config import CodeInterpreter
+from threadloom.sandbox.engine import USER, limits
+
 HEAD = struct.Struct("!IB")
 JSON, DATA = b"JD"
 MAX_FRAME = 1024 * 1024
-FLAGS = (
-    *("--network=none", "--read-only", "--user=10001:10001", "--cap-drop=ALL", "--ipc=private"),
-    *("--security-opt=no-new-privileges:true", "--pids-limit=128", "--shm-size=16m"),
-    *("--memory=512m", "--memory-swap=512m", "--cpus=1", "--log-driver=none"),
-    *("--ulimit=nofile=1024:1024", "--ulimit=core=0:0", "--hostname=sandbox"),
-    "--tmpfs=/tmp:rw,nosuid,nodev,size=64m,mode=1777,nr_inodes=20000",
-    "--tmpfs=/mnt/data:rw,nosuid,nodev,noexec,size=128m,uid=10001,gid=10001,mode=0700,nr_inodes=20000",
-)
+FLAGS = {
+    "network_mode": "network",
+    "read_only": "read-only",
+    "cap_drop": "cap-drop",
+    "security_opt": "security-opt",
+    "pids_limit": "pids-limit",
+    "mem_limit": "memory",
+    "memswap_limit": "memory-swap",
+    "nano_cpus": "cpus",
+    "ipc_mode": "ipc",
+    "shm_size": "shm-size",
+    "tmpfs": "tmpfs",
+    "ulimits": "ulimit",
+    "log_config": "log-driver",
+    "auto_remove": "rm",
+    "init": "init",
+}
+SETTINGS = CodeInterpreter(memory=512 * 1024**2, disk=128 * 1024**2, cpus=1)
+IMAGE = SETTINGS.image
 
 Message = dict[str, Any]
 
@@ -145,10 +158,33 @@ class Driving:
         return received
 
 
+def flags(limits: Mapping[str, Any]) -> list[str]:
+    """What the server asks the engine for, as `docker run` has it; a KeyError for what is not known here yet."""
+    given = ["--hostname=sandbox", f"--user={USER}:{USER}"]
+    for name, value in limits.items():
+        given += [f"--{FLAGS[name]}={each}" for each in values(name, value)]
+    return given
+
+
+def values(name: str, value: Any) -> list[str]:
+    match name:
+        case "tmpfs":
+            return [f"{path}:{options}" for path, options in value.items()]
+        case "ulimits":
+            return [f"{each.name}={each.soft}:{each.hard}" for each in value]
+        case "log_config":
+            return [value.type]
+        case "nano_cpus":
+            return [str(value / 1e9)]
+        case _:
+            several = cast("list[Any]", value) if isinstance(value, list) else [value]
+            return [str(each).lower() if isinstance(each, bool) else str(each) for each in several]
+
+
 @contextmanager
-def driving(*flags: str) -> Generator[Driving]:
+def driving() -> Generator[Driving]:
     """A container of its own."""
-    command = ["docker", "run", "--interactive", "--rm", *FLAGS, *flags, IMAGE]
+    command = ["docker", "run", "--interactive", *flags(limits(SETTINGS)), IMAGE]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
