@@ -363,3 +363,22 @@ async def test_passages_and_code_are_both_reported() -> None:
     answer = await text(MODEL, thread(*turn, tools=(SEARCH, interpreter())))
     assert "nothing in the documents" in answer
     assert "It printed:\n\n```\n1\n```" in answer
+
+
+@pytest.mark.parametrize(
+    ("question", "files", "says_so"),
+    [
+        ("Analyse both files", (SALES, COSTS), True),
+        ("Please chart all of the attached files.", (SALES, COSTS), True),
+        ("Compare sales.csv with costs 2025.xlsx", (SALES, COSTS), True),
+        ("Analyse both files", (SALES, NOTES), False),
+        ("Analyse all files", (SALES, MADE), False),
+        ("Analyse sales.csv in all detail", (SALES, COSTS), False),
+    ],
+)
+async def test_it_says_that_it_left_tables_out(
+    question: str, files: tuple[str, ...], says_so: bool
+) -> None:
+    answer = await answered(question, "In short:\n- Rows in sales.csv: 2.\n", files=files)
+    assert answer.startswith(f"{ANALYSED}- Rows in sales.csv: 2.")
+    assert ("I analyse one table at a time and left the others out" in answer) is says_so

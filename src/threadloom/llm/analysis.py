@@ -46,6 +46,11 @@ PERHAPS_ABOUT_TABLES = re.compile(
     r"|lowest|most|least|figures|numbers|files?|download|save)\b",
     re.IGNORECASE,
 )
+ASKS_FOR_ALL = re.compile(
+    r"\b(?:both|all|each|every)\b(?:\s+(?:of|the|these|those|my|our|two|three|four|\d+|attached|uploaded|csv|excel|xlsx|data))*"
+    r"\s+(?:files?|tables?|csvs?|spreadsheets?|workbooks?|data ?sets?|attachments?)\b|\bboth of them\b|\ball of them\b",
+    re.IGNORECASE,
+)
 SAME_DATA = re.compile(r"\b(?:df|data ?frame|same data)\b", re.IGNORECASE)
 COLUMNS = re.compile(r"Columns: (.+)\.$", re.MULTILINE)
 COLUMN = re.compile(r"(.+?) \((?:date|number|text|empty)\)(?:, |$)")
@@ -72,6 +77,10 @@ RAISED = re.compile(
     re.MULTILINE,
 )
 NO_REASONING = "I only report it; I do not reason about it."
+
+LEFT_OUT = (
+    "I analyse one table at a time and left the others out: ask for each of them by its name."
+)
 
 LISTING = f"""\
 import os
@@ -264,13 +273,22 @@ class Heard:
         return lines[:end]
 
 
-def told(question: str, text: str) -> str:
-    """What to say to the user after the tool gave this text."""
+def told(question: str, text: str, tables: Sequence[Table] = ()) -> str:
+    """What to say to the user after the tool gave this text; `tables` are those there are."""
     heard = Heard.of(text)
     paragraphs = [*said_of_output(question, heard), *heard.notes]
+    if heard.findings and asks_for_several(question, tables):
+        paragraphs.append(LEFT_OUT)
     if heard.links:
         paragraphs.append(f"Files: {heard.links}")
     return "\n\n".join(paragraphs)
+
+
+def asks_for_several(question: str, tables: Sequence[Table]) -> bool:
+    names = {PurePosixPath(table.name).name.lower() for table in tables}
+    named = [name for name in names if has_words(question.lower(), name)]
+    several = [table for table in tables if table.attached] or tables
+    return len(named) > 1 or (len(several) > 1 and ASKS_FOR_ALL.search(question) is not None)
 
 
 def said_of_output(question: str, heard: Heard) -> Iterator[str]:

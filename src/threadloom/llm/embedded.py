@@ -326,7 +326,9 @@ def quoted_outputs(conversation: Conversation) -> list[str]:
 
 def told_of(conversation: Conversation, name: str, output: str) -> str:
     if name == CODE_INTERPRETER:
-        return analysis.told(conversation.text, output)
+        function = conversation.offered.get(CODE_INTERPRETER)
+        tables = analysis.tables_in(function) if function else []
+        return analysis.told(conversation.text, output, tables)
     return f"{name} returned: {quote(output)}"
 
 
