@@ -47,6 +47,7 @@ class Background:
             context.models,
             settings.runs,
             {**own_tools(context, sandbox), **(built_in or {})},
+            download_all=settings.files.download_all,
         )
         self._ingestion = Ingestion(
             context.database,

@@ -36,10 +36,13 @@ class Worker:
         models: Models,
         settings: Runs,
         built_in: BuiltInTools | None = None,
+        *,
+        download_all: bool = True,
     ) -> None:
+        """`download_all`: clients may download Files of every purpose."""
         self._database = database
         self._writer = EventWriter(database, feed)
-        self._engine = Engine(database, models, built_in or {}, settings)
+        self._engine = Engine(database, models, built_in or {}, settings, download_all)
         self._settings = settings
         self._queue = Queue(
             database,

@@ -244,6 +244,18 @@ async def test_an_input_is_linked_as_it_is(
     assert len((await api.get("/files"))["data"]) == 1
 
 
+@pytest.mark.parametrize("settings", [{"files": {"download_all": False}}])
+async def test_an_input_that_nobody_can_download_is_not_linked(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, settings: Mapping[str, Any]
+) -> None:
+    talk = await coding(api, await upload(api))
+    await run_cell(talk, model, "sandbox:/mnt/data/sales.csv")
+    assert links_of((await talk.messages())[-1]) == []
+    sandbox.then(Writes("sales.csv", OTHER))
+    await run_cell(talk, model, "sandbox:/mnt/data/sales.csv")
+    assert await content_of(api, await linked(talk)) == OTHER
+
+
 async def test_an_input_that_code_has_changed_is_linked_as_another_file(
     api: Api, model: ScriptedModel, sandbox: FakeSandbox
 ) -> None:

@@ -19,9 +19,6 @@ from threadloom.files.strays import keep, new_blob
 from threadloom.types.files import File, FileCreate
 from threadloom.types.shared import Deleted, Page
 
-REFUSED_BY_OPENAI = frozenset({"assistants", "user_data"})
-
-
 router = APIRouter(prefix="/v1/files", tags=["Files"])
 
 
@@ -81,7 +78,7 @@ def create(tx: ProjectTx, sent: Form, body: FileCreate, key: str) -> FileRow:
 
 def downloadable(tx: ProjectTx, file_id: str, *, all_of_them: bool) -> Shown:
     file = actions.show_file(tx, file_id)
-    if file["purpose"] in REFUSED_BY_OPENAI and not all_of_them:
+    if file["purpose"] in actions.REFUSED_BY_OPENAI and not all_of_them:
         raise InvalidRequest(f"Not allowed to download files of purpose: {file['purpose']}")
     return file
 

@@ -19,6 +19,8 @@ from threadloom.files.strays import discard
 from threadloom.types.files import FileExpiresAfter, Purpose
 from threadloom.types.tools import ToolResources
 
+REFUSED_BY_OPENAI = frozenset({"assistants", "user_data"})
+"""Purposes of Files whose content could not be downloaded."""
 BATCH_FILES_LIVE = 30 * 86_400
 """Seconds after which files of purpose `batch` expired at the hosted service, unless it was told otherwise."""
 

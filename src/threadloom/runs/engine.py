@@ -52,6 +52,7 @@ class Engine:
     models: Models
     built_in: BuiltInTools
     settings: Runs
+    download_all: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class MadeByCode:
     files: list[LinkedFile]
 
 
-def made_by_code(tx: Tx, run: RunRow) -> MadeByCode:
-    return MadeByCode(journal.unshown_pictures(tx, run.id), linkable_files(tx, run))
+def made_by_code(tx: Tx, run: RunRow, *, download_all: bool) -> MadeByCode:
+    files = linkable_files(tx, run, of_all_purposes=download_all)
+    return MadeByCode(journal.unshown_pictures(tx, run.id), files)
 
 
 def take_up(tx: RunTx) -> RunRow | None:
@@ -170,7 +172,8 @@ class Execution:
         """What the next message may show and link; nothing when the run has no code interpreter."""
         if not self._uses("code_interpreter"):
             return MadeByCode([], [])
-        return await self._engine.database.read(made_by_code, self._run)
+        download_all = self._engine.download_all
+        return await self._engine.database.read(made_by_code, self._run, download_all=download_all)
 
     async def _reader(self, route: Route, files: Sequence[LinkedFile]) -> AnswerReader | None:
         """Who looks after what an answer cites and links; nobody when there is nothing."""

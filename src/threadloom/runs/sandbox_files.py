@@ -16,7 +16,7 @@ from threadloom.db.rows import AssistantRow, FileRow, RunRow, ThreadRow
 from threadloom.db.tx import Tx
 from threadloom.errors import BlobMissing
 from threadloom.events import RunTx
-from threadloom.files.actions import is_alive
+from threadloom.files.actions import REFUSED_BY_OPENAI, is_alive
 from threadloom.files.kept import CopiedFile, KeptFile, keep_files, kept_files, publish
 from threadloom.files.strays import new_blob
 from threadloom.runs.links import LinkedFile
@@ -51,6 +51,7 @@ class ThreadFile:
     blobs: Sequence[str]
     input_id: str | None = None
     is_kept: bool = False
+    purpose: str = "assistants_output"
 
 
 # What there is
@@ -75,7 +76,7 @@ def thread_files(tx: Tx, run: RunRow) -> list[ThreadFile]:
 def as_found(given: FileRow, name: str, changed: KeptFile | None) -> ThreadFile:
     if changed:
         return ThreadFile(name, changed.id, changed.size, changed.blobs, given.id, is_kept=True)
-    return ThreadFile(name, given.id, given.bytes, given.blobs, given.id)
+    return ThreadFile(name, given.id, given.bytes, given.blobs, given.id, purpose=given.purpose)
 
 
 def input_files(tx: Tx, run: RunRow) -> list[FileRow]:
@@ -148,10 +149,12 @@ def cut(text: str, size: int) -> str:
 # What answers link
 
 
-def linkable_files(tx: Tx, run: RunRow) -> list[LinkedFile]:
-    """What an answer may link, each by its path below `DATA`."""
+def linkable_files(tx: Tx, run: RunRow, *, of_all_purposes: bool) -> list[LinkedFile]:
+    """What an answer may link, each by its path below `DATA`: files that a client can then download."""
     linkable: list[LinkedFile] = []
     for file in thread_files(tx, run):
+        if file.purpose in REFUSED_BY_OPENAI and not of_all_purposes:
+            continue
         paths = dict.fromkeys(filter(None, (file.path, file.input_id)))
         linkable += [LinkedFile(path, file.file_id) for path in paths]
     return linkable
