@@ -143,7 +143,9 @@ class Stream:
         assert self._step is not None
         calls: list[Json] = run["required_action"]["submit_tool_outputs"]["tool_calls"]
         require(calls, "there is a call to answer")
-        streamed = [part for part in self._step.parts if part["type"] == "function"]
+        declared = {tool["function"]["name"] for tool in run["tools"] if tool["type"] == "function"}
+        functions = [part for part in self._step.parts if part["type"] == "function"]
+        streamed = [part for part in functions if part["function"]["name"] in declared]
         check_agreement(streamed, calls)
 
     def _same_run(self, run_id: str) -> None:

@@ -172,11 +172,14 @@ def called() -> list[Event]:
     ]
 
 
+F = {"type": "function", "function": {"name": "f"}}
+
+
 def action(arguments: str = '{"a":1}') -> list[Event]:
     call = {**CALL, "function": {"name": "f", "arguments": arguments}}
     required = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": [call]}}
     return [
-        ("thread.run.requires_action", run("requires_action", required_action=required)),
+        ("thread.run.requires_action", run("requires_action", required_action=required, tools=[F])),
         ("done", "[DONE]"),
     ]
 

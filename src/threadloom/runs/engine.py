@@ -21,8 +21,9 @@ from threadloom.runs.tools import (
     BuiltInTools,
     ToolFailure,
     ToolResult,
+    built_in_of,
     choice_of,
-    named,
+    no_such_function,
     offered,
     shown_call,
 )
@@ -125,7 +126,7 @@ class Execution:
         """Once for a run: a later claim finds turns."""
         if not self._turn:
             for kind in {tool.type for tool in self._run.tools}:
-                if tool := named(kind, self._engine.built_in):
+                if tool := built_in_of(self._run, kind, self._engine.built_in):
                     await tool.prepare(self._run)
 
     async def _finish_open_calls(self) -> bool:
@@ -218,12 +219,14 @@ class Execution:
         return await self._answer(turn.calls, usage)
 
     async def _answer(self, calls: list[ToolCall], usage: RunUsage) -> bool:
-        """Run the built-in calls one after the other; the client gets the rest. True when it has to answer."""
+        """Run the built-in calls one after the other; the client gets its functions. True when it has to answer."""
         functions: list[ToolCall] = []
         for call in calls:
-            if tool := named(call.name, self._engine.built_in):
+            if tool := built_in_of(self._run, call.name, self._engine.built_in):
                 result = await tool.run(self._run, call, self._room(usage) // len(calls))
                 await self._record(result)
+            elif result := no_such_function(self._run, call, self._engine.built_in):
+                await self._commit(journal.record_result, result)
             else:
                 functions.append(call)
         if functions:

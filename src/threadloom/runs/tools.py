@@ -85,6 +85,16 @@ class BuiltInTool(Protocol):
 
 BuiltInTools = Mapping[BuiltInType, BuiltInTool]
 
+CODE: BuiltInType = "code_interpreter"
+NAMES_OF_CODE = frozenset(
+    (
+        CODE,
+        *("python", "python3", "py", "ipython", "jupyter", "code", "python_interpreter"),
+        *("execute_python", "run_python", "exec_python", "execute_code", "run_code"),
+    )
+)
+"""What models call the code interpreter, whatever they were told."""
+
 
 async def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
     """What the model may call: the run's functions, and those built-in tools that this server has."""
@@ -113,24 +123,55 @@ def choice_of(
     return NamedTool(name)
 
 
-def named(name: str, built_in: BuiltInTools) -> BuiltInTool | None:
-    """The tool that answers calls of this name; None when the client does."""
-    return next((tool for kind, tool in built_in.items() if kind == name), None)
+def names_of(run: RunRow, built_in: BuiltInTools) -> list[str]:
+    """What the run's model may call."""
+    return [
+        tool.function.name if isinstance(tool, FunctionTool) else tool.type
+        for tool in run.tools
+        if isinstance(tool, FunctionTool) or tool.type in built_in
+    ]
+
+
+def meant(run: RunRow, name: str, built_in: BuiltInTools) -> str:
+    """The name of the run's tool that is called so; what is none stays as it is."""
+    written = name.lower().removeprefix("functions.").partition(".")[0]
+    is_code = written in NAMES_OF_CODE and built_in_of(run, CODE, built_in)
+    return CODE if is_code and name not in names_of(run, built_in) else name
+
+
+def built_in_of(run: RunRow, name: str, built_in: BuiltInTools) -> BuiltInTool | None:
+    """The tool that answers the run's calls of this name; None when the client does, or nobody."""
+    kinds = {tool.type for tool in run.tools}
+    return next((tool for kind, tool in built_in.items() if kind == name and kind in kinds), None)
 
 
 def chosen_name(choice: JsonObject) -> str:
     return choice["function"]["name"] if choice["type"] == "function" else choice["type"]
 
 
-def reader_of(name: str, built_in: BuiltInTools) -> CallReader | None:
+def reader_of(run: RunRow, name: str, built_in: BuiltInTools) -> CallReader | None:
     """Who shows a call of this name while it is written."""
-    tool = named(name, built_in)
+    tool = built_in_of(run, name, built_in)
     return tool.reader() if tool else FunctionReader()
 
 
 def shown_call(run: RunRow, call: ToolCall, built_in: BuiltInTools) -> StepToolCall:
     """A call as its step shows it before it is answered."""
-    if tool := named(call.name, built_in):
+    if tool := built_in_of(run, call.name, built_in):
         return tool.begun(run, call)
-    function = AnsweredFunction(name=call.name, arguments=call.arguments, output=None)
+    return function_call(call, output=None)
+
+
+def no_such_function(run: RunRow, call: ToolCall, built_in: BuiltInTools) -> ToolResult | None:
+    """What becomes of a call that nobody can answer; None when the client can."""
+    names = names_of(run, built_in)
+    if call.name in names:
+        return None
+    there_are = f"The functions are: {', '.join(names)}." if names else "There are no functions."
+    said = f"There is no function named '{call.name}'. {there_are}"
+    return ToolResult(function_call(call, output=said), said)
+
+
+def function_call(call: ToolCall, output: str | None) -> FunctionToolCall:
+    function = AnsweredFunction(name=call.name, arguments=call.arguments, output=output)
     return FunctionToolCall(id=call.id, type="function", function=function)

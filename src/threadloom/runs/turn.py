@@ -28,7 +28,7 @@ from threadloom.runs.journal import (
 )
 from threadloom.runs.links import Link
 from threadloom.runs.sandbox_files import publish_file
-from threadloom.runs.tools import BuiltInTools, CallReader, reader_of, shown_call
+from threadloom.runs.tools import BuiltInTools, CallReader, meant, reader_of, shown_call
 from threadloom.types.messages import Content
 from threadloom.types.shared import JsonObject
 
@@ -148,7 +148,8 @@ class TurnWriter:
         if not self._step_id:
             self._step_id = await self._log.commit(start_tool_step, self._turn, self._content())
         self._show_calls()
-        draft = CallDraft(event.id, event.name, reader_of(event.name, self._built_in))
+        name = meant(self._run, event.name, self._built_in)
+        draft = CallDraft(event.id, name, reader_of(self._run, name, self._built_in))
         self._calls[event.index] = draft
         if draft.reader:
             self._show_calls()
