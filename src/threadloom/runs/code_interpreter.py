@@ -18,6 +18,7 @@ from threadloom.errors import StorageUnavailable
 from threadloom.events import RunTx
 from threadloom.files.strays import new_blob
 from threadloom.llm.chat import Function, ToolCall
+from threadloom.runs.code_before import code_before
 from threadloom.runs.code_calls import CodeReader, code_of
 from threadloom.runs.code_outcome import (
     LOST,
@@ -84,7 +85,8 @@ class CodeInterpreter:
 
     async def function(self, run: RunRow) -> Function:
         files = await self._database.read(thread_files, run)
-        return Function(NAME, description(self._settings), parameters(files))
+        before = await self._database.read(code_before, run)
+        return Function(NAME, description(self._settings), parameters(files, before))
 
     def reader(self) -> CallReader:
         return CodeReader()
@@ -193,9 +195,10 @@ def description(settings: Settings) -> str:
     )
 
 
-def parameters(files: Sequence[ThreadFile]) -> JsonObject:
-    """The arguments, with the files there are: no provider bounds what is said of an argument."""
-    said = f"Python to run, as in one notebook cell.\n{listing(files)}"
+def parameters(files: Sequence[ThreadFile], before: str = "") -> JsonObject:
+    """The arguments, with the files there are and what ran before: no provider bounds what is said of an argument."""
+    what = "Python to run, as in one notebook cell."
+    said = "\n".join(filter(None, (what, listing(files), before)))
     return {
         "type": "object",
         "properties": {"code": {"type": "string", "description": said}},
