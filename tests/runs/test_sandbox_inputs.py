@@ -105,14 +105,55 @@ async def test_files_that_come_later_join_those_that_code_has_changed(
     assert sandbox.content(talk.thread) == {"sales.csv": OTHER, "new.csv": b"new"}
 
 
-async def test_an_input_that_code_has_removed_comes_back(
+async def test_an_input_that_code_has_removed_comes_back_in_a_new_sandbox_only(
     api: Api, model: ScriptedModel, sandbox: FakeSandbox
 ) -> None:
-    talk = await coding(api, await upload(api))
+    file_id = await upload(api)
+    talk = await coding(api, file_id)
     await run_cell(talk, model)
     del sandbox.content(talk.thread)["sales.csv"]
     await run_cell(talk, model)
+    assert sandbox.content(talk.thread) == {}
+    assert sandbox.sessions[talk.thread].links == {}
+    sandbox.lose(talk.thread)
+    await run_cell(talk, model)
     assert sandbox.content(talk.thread) == {"sales.csv": TABLE}
+    assert sandbox.sessions[talk.thread].links == {file_id: "sales.csv"}
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_an_input_that_the_client_takes_away_is_gone(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox, deleted: bool
+) -> None:
+    file_id, other = await upload(api), await upload(api, b"b", "b.csv")
+    talk = await coding(api, file_id, other)
+    sandbox.then(Writes("out.csv", b"1"))
+    await run_cell(talk, model)
+    if deleted:
+        await api.delete(f"/files/{file_id}")
+    else:
+        await api.post(talk.path, seeing(other))
+    await run_cell(talk, model)
+    assert sandbox.content(talk.thread) == {"b.csv": b"b", "out.csv": b"1"}
+    assert sandbox.sessions[talk.thread].links == {other: "b.csv"}
+    await api.delete(f"/files/{other}")
+    await run_cell(talk, model)
+    assert sandbox.content(talk.thread) == {"out.csv": b"1"}
+    assert sandbox.sessions[talk.thread].links == {}
+
+
+async def test_what_code_made_of_an_input_that_is_taken_away_stays(
+    api: Api, model: ScriptedModel, sandbox: FakeSandbox
+) -> None:
+    file_id = await upload(api)
+    talk = await coding(api, file_id)
+    sandbox.then(Writes("sales.csv", OTHER))
+    await run_cell(talk, model)
+    await api.delete(f"/files/{file_id}")
+    await run_cell(talk, model)
+    assert listed(model) == [f"- /mnt/data/{file_id} ({len(OTHER)} bytes)"]
+    assert sandbox.content(talk.thread) == {"sales.csv": OTHER}
+    assert sandbox.sessions[talk.thread].links == {file_id: "sales.csv"}
 
 
 async def test_a_file_takes_the_place_of_one_that_was_taken_away(

@@ -130,6 +130,11 @@ async def test_a_second_name_is_no_second_file(stage: Stage) -> None:
         await session.put("a.txt", 1, content(b"a"))
         await session.link("file-1", "a.txt")
         assert [file.path for file in await session.files()] == ["a.txt"]
+        await session.remove("file-1")
+        assert [file.path for file in await session.files()] == ["a.txt"]
+        for _ in range(2):
+            await session.remove("a.txt")
+        assert list(await session.files()) == []
 
 
 @pytest.mark.parametrize("file", [SandboxFile("none", 1), SandboxFile("a.txt", 5)])

@@ -375,6 +375,24 @@ def test_an_upload_that_is_not_finished_leaves_nothing(driver: Driving) -> None:
     )
 
 
+def test_files_and_links_are_removed_and_folders_are_not(driver: Driving) -> None:
+    driver.put("gone/first", b"1")
+    driver.ask("link", path="gone/second", target="gone/first")
+    driver.run("import os; os.symlink('/tmp', 'gone/tmp'); os.mkdir('gone/folder')")
+    for path in ("gone/second", "gone/tmp", "gone/first", "gone/first", "nowhere/first"):
+        assert driver.ask("remove", path=path)["ev"] == "removed"
+    assert driver.ask("remove", path="gone/folder")["ev"] == "fail"
+    assert driver.ask("remove", path="../tmp")["code"] == "bad_path"
+    assert driver.run("os.listdir('gone'), os.path.isdir('/tmp')").text == "(['folder'], True)\n"
+
+
+def test_nothing_is_removed_through_a_link(driver: Driving) -> None:
+    driver.run("import os; os.mkdir('held'); open('held/x', 'w').close()")
+    driver.run("os.symlink('held', 'holding')")
+    assert driver.ask("remove", path="holding/x")["ev"] == "fail"
+    assert driver.run("os.listdir('held')").text == "['x']\n"
+
+
 def test_a_link_gives_a_file_a_second_name(driver: Driving) -> None:
     driver.put("first", b"abc")
     assert driver.ask("link", path="deep/er/second", target="first")["ev"] == "linked"

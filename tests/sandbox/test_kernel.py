@@ -373,6 +373,17 @@ async def test_a_second_name_is_made_or_refused(pair: Pair) -> None:
         await linking
 
 
+async def test_a_file_is_removed_or_stays(pair: Pair) -> None:
+    puppet, kernel = pair
+    removing = asyncio.create_task(kernel.remove("a.txt"))
+    puppet.say("removed", await puppet.asked("remove"))
+    await removing
+    removing = asyncio.create_task(kernel.remove("folder"))
+    puppet.say("fail", await puppet.asked("remove"), code="bad_path", error="no")
+    with pytest.raises(SandboxFileRefused):
+        await removing
+
+
 async def test_a_file_comes_out(pair: Pair) -> None:
     puppet, kernel = pair
     reading = asyncio.create_task(read(kernel, SandboxFile("a", 5)))

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal, TypeVar
@@ -213,13 +213,15 @@ class SandboxFiles:
     async def bring(self, session: Session, run: RunRow) -> Brought:
         """Put into a session what is not there yet. Raises SandboxLost and StorageUnavailable."""
         files = await self._database.read(thread_files, run)
-        there = (
-            {one.path for one in await session.files()}
-            if files and not session.fresh
-            else set[str]()
-        )
         placed = {} if session.fresh else self._placed.get(run.thread_id, {})
         remember(self._placed, run.thread_id, placed)
+        there = set[str]()
+        if (files or placed) and not session.fresh:
+            listing = await session.files()
+            there = {one.path for one in listing}
+            await take_away(session, files, there, placed)
+            if listing.complete:
+                await unlink_removed(session, there, placed)
         refused: list[str] = []
         room = self._settings.disk
         for file in files:
@@ -297,6 +299,36 @@ class SandboxFiles:
         return {file.input_id or file.path for file in kept if file.path not in there}
 
 
+async def take_away(
+    session: Session, files: Sequence[ThreadFile], there: set[str], placed: dict[str, str]
+) -> None:
+    """Remove what was put there and is no input any more, or has another name now. What code wrote stays."""
+    now = {(file.path, file.input_id) for file in files}
+    written = {file.path for file in files if file.input_id is None}
+    for path, input_id in list(placed.items()):
+        if (path, input_id) in now or written.intersection((path, input_id)):
+            continue
+        with suppress(SandboxFileRefused):  # code has made something else of it
+            await session.remove(path)
+        await unlink(session, input_id, there)
+        there.discard(path)
+        del placed[path]
+
+
+async def unlink_removed(session: Session, there: Collection[str], placed: dict[str, str]) -> None:
+    """Inputs that code has removed are gone under their ids too."""
+    for path, input_id in placed.items():
+        if path not in there:
+            await unlink(session, input_id, there)
+
+
+async def unlink(session: Session, input_id: str, there: Collection[str]) -> None:
+    """Links are not listed; what is listed under an id is a file."""
+    if input_id not in there:
+        with suppress(SandboxFileRefused):
+            await session.remove(input_id)
+
+
 def remember(memory: dict[str, Value], thread_id: str, value: Value) -> None:
     """Note something of a thread, and forget the thread that was not looked after for longest."""
     memory.pop(thread_id, None)
@@ -319,5 +351,6 @@ def is_missing(
         return True
     if file.input_id is None:
         return False  # code wrote it there, or it came when the session was fresh
-    known = file.is_kept or placed.get(file.path) == file.input_id
-    return not (known and file.path in there)
+    if placed.get(file.path) == file.input_id:
+        return False  # it is there, or code removed it
+    return not (file.is_kept and file.path in there)

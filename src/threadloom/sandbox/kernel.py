@@ -34,7 +34,7 @@ NOTES = 16 * 1024
 """Characters that the driver may add to what the code prints."""
 NO_SPACE = "There is no room for the file in the sandbox."
 CHANGED = "The file has changed."
-ABOUT_FILES = {"put", "link", "get"}
+ABOUT_FILES = {"put", "link", "remove", "get"}
 REFUSALS: dict[str, str] = {
     "no_space": NO_SPACE,
     "not_a_file": "It is not a regular file.",
@@ -134,6 +134,10 @@ class Kernel:
 
     async def link(self, path: str, target: str) -> None:
         await self._ask("link", path=path, target=target)
+        await self._answer()
+
+    async def remove(self, path: str) -> None:
+        await self._ask("remove", path=path)
         await self._answer()
 
     async def get(self, file: SandboxFile) -> AsyncGenerator[bytes]:

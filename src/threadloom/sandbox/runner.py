@@ -54,7 +54,7 @@ MAX_KEY = 256
 AHEAD = 4
 """Frames of a visitor that may wait for the driver."""
 READY: Message = {"ev": "ready", "v": 1}
-REQUESTS = {"exec", "put", "link", "get", "files", "interrupt"}
+REQUESTS = {"exec", "put", "link", "remove", "get", "files", "interrupt"}
 
 
 class Lender(Protocol):

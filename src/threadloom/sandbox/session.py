@@ -100,6 +100,10 @@ class Session(Protocol):
         """Give a file a second name. Raises SandboxFileRefused."""
         ...
 
+    async def remove(self, path: str) -> None:
+        """Remove a file, or a second name, if it is there. Raises SandboxFileRefused."""
+        ...
+
     def get(self, file: SandboxFile) -> AsyncGenerator[bytes]:
         """A file's bytes, exactly `file.size` of them. Raises SandboxFileRefused, also half-way."""
         ...

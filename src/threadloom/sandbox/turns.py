@@ -12,6 +12,7 @@ ENDS = {
     "exec": "done",
     "put": "put",
     "link": "linked",
+    "remove": "removed",
     "get": "got",
     "files": "files",
     "claim": "claimed",

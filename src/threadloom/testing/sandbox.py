@@ -130,6 +130,13 @@ class FakeSession:
         self.content.pop(path, None)
         self.links[path] = target
 
+    async def remove(self, path: str) -> None:
+        self._check()
+        self._sandbox.refuse(path)
+        self._written.pop(path, None)
+        self.content.pop(path, None)
+        self.links.pop(path, None)
+
     async def get(self, file: SandboxFile) -> AsyncGenerator[bytes]:
         self._check()
         self._sandbox.refuse(file.path)

@@ -67,6 +67,7 @@ class Driver:
             "interrupt": self._interrupt,
             "put": self._transfers.put,
             "link": self._transfers.link,
+            "remove": self._transfers.remove,
             "get": self._transfers.get,
             "files": self._transfers.files,
             "claim": self._claim,

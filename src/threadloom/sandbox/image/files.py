@@ -101,6 +101,12 @@ class Folder:
             os.symlink("../" * len(folders) + target, provisional, dir_fd=parent)
             replace(parent, provisional, name)
 
+    def remove(self, path: str) -> None:
+        """Remove a file, or a link itself, if it is there. Raises Refused, also for a folder."""
+        *folders, name = parts_of(path)
+        with refusing(), suppress(FileNotFoundError), self._opened(folders) as parent:
+            os.unlink(name, dir_fd=parent)
+
     def accept(self, path: str, status: os.stat_result) -> None:
         """The host put this file: it is no news to it."""
         self._known[path] = self._told[path] = Version.of(status)

@@ -35,6 +35,11 @@ class Transfers:
         self._folder.link(request["path"], request["target"])
         self._host.say("linked", id=request["id"])
 
+    def remove(self, request: Message) -> None:
+        """Raises Refused."""
+        self._folder.remove(request["path"])
+        self._host.say("removed", id=request["id"])
+
     def get(self, request: Message) -> None:
         """Raises Refused, also half-way: the file may change while it is read."""
         file = self._folder.open(request["path"], request["size"])
