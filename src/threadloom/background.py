@@ -41,6 +41,7 @@ class Background:
         self._context = context
         self._parser = parser
         self._sandbox = sandbox
+        self._problem: str | None = None
         self._worker = Worker(
             context.database,
             context.feed,
@@ -80,8 +81,15 @@ class Background:
         self._ingestion.drain()
 
     async def _start_sandboxes(self) -> None:
-        if problem := await opening.start(self._sandbox):
+        problem = await opening.start(self._sandbox)
+        if not isinstance(self._sandbox, opening.NoSandbox):  # that was chosen
+            self._tell(problem)
+
+    def _tell(self, problem: str | None) -> None:
+        """Why code cannot be run, once for as long as it is so."""
+        if problem and problem != self._problem:
             log.warning("code cannot be run", reason=problem)
+        self._problem = problem
 
     async def _keep_sweeping(self) -> None:
         while True:
@@ -96,10 +104,11 @@ class Background:
             await self._ingestion.sweep()
             await end_orphans(self._context.database, self._sandbox)
             await opening.sweep(self._sandbox)
+            self._problem = None
         except SQLAlchemyError as error:
             log.warning("sweeping failed", error=type(error).__name__)
         except SandboxUnavailable as error:
-            log.warning("sandboxes not swept", reason=str(error))
+            self._tell(str(error))
 
 
 def own_tools(context: Context, sandbox: Sandbox) -> BuiltInTools:

@@ -186,7 +186,7 @@ class Engine:
             log.warning("container engine refused", reason=str(error.explanation))
             raise SandboxUnavailable("The container engine refused to start a sandbox.") from None
         except (DockerException, OSError) as error:
-            log.warning("container engine does not answer", reason=str(error))
+            log.debug("container engine does not answer", reason=str(error))
             raise SandboxUnavailable(
                 f"The container engine does not answer at {self._address}: "
                 "is Docker running, and may this user use its socket?"
