@@ -16,6 +16,7 @@ from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
 from threadloom.events import START, Feed, events_after
 from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels
+from threadloom.types.tools import FunctionDefinition, FunctionTool
 from threadloom.worker import Worker, prune_events
 
 
@@ -177,7 +178,8 @@ async def test_a_run_that_waits_for_its_client_is_not_worked_on(
 ) -> None:
     """A worker may be told to stop between asking the client and letting the run go."""
     model.calls(("weather", "{}"))
-    (run,) = await queue_runs(database)
+    weather = FunctionTool(type="function", function=FunctionDefinition(name="weather"))
+    (run,) = await queue_runs(database, tools=[weather])
     async with started(worker_on(database, model)):
         await until_status(database, run, "requires_action")
     expires = (await database.read(row, run))[2]

@@ -1,7 +1,7 @@
 """Workers that come and go, and processes that are lost."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from threadloom.runs.tools import BuiltInTools
 from threadloom.testing import FrozenClock
 from threadloom.types.assistants import AssistantCreate
 from threadloom.types.runs import ThreadAndRunCreate
+from threadloom.types.tools import Tool
 from threadloom.worker import Worker
 
 AnyTx = TypeVar("AnyTx", bound=Tx)
@@ -105,11 +106,15 @@ async def opened(
         await database.close()
 
 
-async def queue_runs(database: Database, count: int = 1) -> list[str]:
+async def queue_runs(
+    database: Database, count: int = 1, *, tools: Sequence[Tool] = ()
+) -> list[str]:
     """Ids of new runs, each on a thread of its own, in the order they are due."""
     project = database.project(await database.write(ensure_project))
     assistant = await project.write(
-        create, AssistantCreate(model="gpt-4o", instructions="Talk."), tables=False
+        create,
+        AssistantCreate(model="gpt-4o", instructions="Talk.", tools=list(tools)),
+        tables=False,
     )
     body = ThreadAndRunCreate(assistant_id=assistant.id)
     runs = [
