@@ -43,9 +43,9 @@ format: install-dev
 	$(BIN)/ruff check --fix $(SOURCES)
 
 # A file's tests stay together: they share servers that are dear to start. Without an engine and `make sandbox`, those that run code
-# are skipped, with one line at the end; REQUIRE_DOCKER=1 makes them fail. Half of the time tests wait: there is one process more than processors.
+# are skipped, with one line at the end; REQUIRE_DOCKER=1 makes them fail.
 test: install-compat
-	$(BIN)/pytest --numprocesses=$$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist=loadfile --no-loadscope-reorder -rs
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -rs
 
 # What must not have an untested branch: the run machine, the event log, the queue, the database.
 coverage: install-dev

@@ -18,9 +18,9 @@ WAL_TRIES = 100
 WAL_PAUSE = 0.05
 POSTGRES_IDLE = "5s"
 """How long a process may stand still inside a transaction: a frozen one would keep its rows locked for ever."""
-POSTGRES_LOCK = "4s"
-"""How long a statement waits for a lock. Less than the above: else the next transaction of a frozen process, which waits
-for the rows of its first, would get them when that one ends, and keep them as long again."""
+POSTGRES_LOCK = "1500ms"
+"""How long a statement waits for a lock. Much less than the above: else the next transactions of a frozen process, which wait
+in a row for the rows of its first, would get them when that one ends, and keep them as long again."""
 
 
 def is_sqlite(engine: Engine) -> bool:
