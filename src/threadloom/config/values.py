@@ -1,0 +1,26 @@
+"""What settings are made of."""
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(value: object) -> object:
+    """`10m`, `15s`, `500ms` or a bare number of seconds."""
+    if isinstance(value, str) and (
+        match := re.fullmatch(r"([\d.]+)\s*(ms|s|m|h|d)", value.strip())
+    ):
+        return float(match[1]) * UNITS[match[2]]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the tree; an unknown key in it stops the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,20 @@
+"""Telling programs what happened."""
+
+from pydantic import Field
+
+from threadloom.config.values import Duration, Section
+
+
+class Webhooks(Section):
+    """Deliveries to the endpoints of projects."""
+
+    timeout: Duration = Field(default=10.0, description="How long an endpoint may take to answer.")
+    concurrency: int = Field(
+        default=16, ge=1, description="Deliveries that one worker process makes at once."
+    )
+    give_up_after: Duration = Field(
+        default=3 * 86400.0, description="How long a delivery is tried again, with growing pauses."
+    )
+    keep: Duration = Field(
+        default=7 * 86400.0, description="How long ended deliveries stay in the log."
+    )

@@ -1,0 +1,88 @@
+"""The tables. Each row has the names of the object it becomes; what is only ours stands at its end."""
+
+from threadloom.db.rows.accounts import (
+    ApiKeyRow,
+    IdempotencyRow,
+    ProjectRow,
+    RateRow,
+    TombstoneRow,
+    UsageRow,
+)
+from threadloom.db.rows.base import (
+    NEVER_AGAIN,
+    Leased,
+    Numbered,
+    Owned,
+    Row,
+    index_where,
+    index_where_set,
+)
+from threadloom.db.rows.files import (
+    IS_PENDING,
+    FileRow,
+    SandboxFileRow,
+    StrayBlobRow,
+    UploadPartRow,
+    UploadRow,
+)
+from threadloom.db.rows.stores import (
+    ChunkRow,
+    FileBatchRow,
+    InVectorStore,
+    StrayChunksRow,
+    VectorStoreFileRow,
+    VectorStoreRow,
+)
+from threadloom.db.rows.threads import (
+    ACTIVE,
+    IS_ACTIVE,
+    NAMES_FILES,
+    AssistantRow,
+    EventRow,
+    InThread,
+    MessageRow,
+    RunRow,
+    RunStepRow,
+    ThreadRow,
+)
+from threadloom.db.rows.webhooks import WebhookDeliveryRow, WebhookEndpointRow
+
+__all__ = [
+    "ACTIVE",
+    "IS_ACTIVE",
+    "IS_PENDING",
+    "NAMES_FILES",
+    "NEVER_AGAIN",
+    "ApiKeyRow",
+    "AssistantRow",
+    "ChunkRow",
+    "EventRow",
+    "FileBatchRow",
+    "FileRow",
+    "IdempotencyRow",
+    "InThread",
+    "InVectorStore",
+    "Leased",
+    "MessageRow",
+    "Numbered",
+    "Owned",
+    "ProjectRow",
+    "RateRow",
+    "Row",
+    "RunRow",
+    "RunStepRow",
+    "SandboxFileRow",
+    "StrayBlobRow",
+    "StrayChunksRow",
+    "ThreadRow",
+    "TombstoneRow",
+    "UploadPartRow",
+    "UploadRow",
+    "UsageRow",
+    "VectorStoreFileRow",
+    "VectorStoreRow",
+    "WebhookDeliveryRow",
+    "WebhookEndpointRow",
+    "index_where",
+    "index_where_set",
+]

@@ -1,0 +1,1 @@
+"""An HTTP client for addresses that clients chose: it reaches public ones only."""

@@ -1,0 +1,1 @@
+"""What runs spent, written down in the transaction in which they end."""

@@ -1,0 +1,1 @@
+"""Telling programs what happened, instead of letting them ask."""
