@@ -6,19 +6,18 @@ from contextlib import aclosing
 from functools import partial
 
 import structlog
-from sqlalchemy import Text, cast, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.blobs import Blobs
 from threadloom.config import CodeInterpreter as Settings
 from threadloom.db.database import Database
-from threadloom.db.rows import RunRow, RunStepRow
+from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
 from threadloom.errors import StorageUnavailable
 from threadloom.events import RunTx
 from threadloom.files.strays import new_blob
 from threadloom.llm.chat import Function, ToolCall
-from threadloom.runs.code_before import code_before
+from threadloom.runs.code_before import NO_CODE, code_before, this_and_last_call
 from threadloom.runs.code_calls import CodeReader, code_of
 from threadloom.runs.code_outcome import (
     LOST,
@@ -61,9 +60,6 @@ PACKAGES = (
 )
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
 MOST_LISTED = 60
-RECENT_STEPS = 20
-"""Among so many steps with answered calls is one that ran code, if any did."""
-NO_CODE = "There was no code to run. Call the function again with `code`."
 
 
 class CodeInterpreter:
@@ -84,8 +80,7 @@ class CodeInterpreter:
         """Sandboxes are made when code comes: many runs never write any."""
 
     async def function(self, run: RunRow) -> Function:
-        files = await self._database.read(thread_files, run)
-        before = await self._database.read(code_before, run)
+        files, before = await self._database.read(known_so_far, run)
         return Function(NAME, description(self._settings), parameters(files, before))
 
     def reader(self) -> CallReader:
@@ -100,9 +95,9 @@ class CodeInterpreter:
         if not code.strip():
             return ToolResult(shown(call, []), NO_CODE)
         outcome = Outcome()
-        this = await self._database.read(this_call, run, call.id)
+        this, last = await self._database.read(this_and_last_call, run, call.id)
         try:
-            await self._attempt(run, this, code, outcome)
+            await self._attempt(run, this, last, code, outcome)
         except BaseException:
             await self._abandon(outcome)
             raise
@@ -129,8 +124,9 @@ class CodeInterpreter:
         except SQLAlchemyError as error:
             log.warning("bytes of a call are swept late", reason=str(error))
 
-    async def _attempt(self, run: RunRow, this: str, code: str, outcome: Outcome) -> None:
-        last = await self._database.read(last_call, run)
+    async def _attempt(
+        self, run: RunRow, this: str, last: str | None, code: str, outcome: Outcome
+    ) -> None:
         try:
             await self._end_if_outdated(run.thread_id, last)
             async with self._sandbox.session(run.thread_id) as session:
@@ -223,38 +219,8 @@ def line_of(file: ThreadFile) -> str:
     return f"- {DATA}/{on_one_line(file.path)} ({came_from}{file.size:,} bytes)"
 
 
-def this_call(tx: Tx, run: RunRow, call_id: str) -> str:
-    """A call of the run's newest step."""
-    newest = (
-        select(RunStepRow.id)
-        .where(RunStepRow.run_id == run.id, RunStepRow.type == "tool_calls")
-        .order_by(RunStepRow.seq.desc())
-        .limit(1)
-    )
-    return one_of(tx.session.scalars(newest).one(), call_id)
-
-
-def one_of(step_id: str, call_id: str) -> str:
-    """Tells a call from all others: some providers count calls anew in each turn."""
-    return f"{step_id} {call_id}"
-
-
-def last_call(tx: Tx, run: RunRow) -> str | None:
-    """The newest call of the thread that has run code, in whatever worker."""
-    steps = (
-        select(RunStepRow.id, RunStepRow.calls, RunStepRow.heard)
-        .where(RunStepRow.thread_id == run.thread_id, RunStepRow.type == "tool_calls")
-        .where(cast(RunStepRow.calls, Text).contains(NAME), cast(RunStepRow.heard, Text) != "{}")
-        .order_by(RunStepRow.seq.desc())
-        .limit(RECENT_STEPS)
-    )
-    answered = (
-        one_of(step_id, call.id)
-        for step_id, calls, heard in tx.session.execute(steps)
-        for call in reversed(calls)
-        if call.name == NAME and heard.get(call.id, NO_CODE) != NO_CODE
-    )
-    return next(answered, None)
+def known_so_far(tx: Tx, run: RunRow) -> tuple[Sequence[ThreadFile], str]:
+    return thread_files(tx, run), code_before(tx, run)
 
 
 def shown(call: ToolCall, outputs: list[JsonObject]) -> StepToolCall:
