@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
+from threadloom import faults
 from threadloom.config import load_settings
 from threadloom.db.columns import Json
 from threadloom.db.engine import connect, create_engine
@@ -17,6 +18,9 @@ def render(kind: str, item: object, _: object) -> str | bool:
 
 
 def migrate(connection: Connection) -> None:
+    event.listen(
+        connection, "before_cursor_execute", lambda *_: faults.point("migration.statement")
+    )
     context.configure(
         connection=connection,
         target_metadata=Row.metadata,

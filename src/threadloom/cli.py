@@ -11,14 +11,14 @@ import structlog
 import typer
 import uvloop
 
-from threadloom import __version__
+from threadloom import __version__, faults
 from threadloom.commands import keys as key_commands
 from threadloom.commands import sandbox as sandbox_commands
 from threadloom.commands.opened import open_database
 from threadloom.commands.reindex import reindex as embed_again
 from threadloom.commands.serve import serve as run_server
 from threadloom.commands.work import work as run_worker
-from threadloom.config import Settings, load_settings
+from threadloom.config import Settings, asked_fault, load_settings
 from threadloom.errors import StartError
 
 T = TypeVar("T")
@@ -160,7 +160,17 @@ def settings_of(data_dir: Path | None, config: Path | None, **sections: dict[str
     for name, section in sections.items():
         if given := {key: value for key, value in section.items() if value is not None}:
             flags[name] = given
+    arm_fault()
     return load_settings(flags, config=config)
+
+
+def arm_fault() -> None:
+    """Only tests ask for one."""
+    if fault := asked_fault():
+        try:
+            faults.arm(fault)
+        except ValueError as error:
+            raise StartError(f"THREADLOOM_FAULT: {error}.") from None
 
 
 def start(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from threadloom import faults
 from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import EventRow, RunRow
@@ -77,11 +78,13 @@ class Worker:
         finally:
             self._expiries.pop(held.claim.id, None)
         if held.reason is not None:
+            faults.point("run.stopping")
             await run_log.commit(stop, held.reason)
 
     async def _proceed(self, held: Held, run_log: RunLog) -> None:
         """Drive the run; when it has to be stopped, `held.reason` says why."""
         try:
+            faults.point("run.claimed")
             run = await run_log.commit(take_up)
             if run is not None:
                 if run.expires_at is not None:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from threadloom import faults
 from threadloom.api.context import Db, Server, page_of
 from threadloom.api.multipart import Form, at_most, form, read_form
 from threadloom.blobs import Blobs
@@ -37,6 +38,7 @@ async def create_file(request: Request, server: Server, db: Db) -> File:
         sent = await read_form(
             request, "file", lambda pieces: server.blobs.write(key, at_most(limit, pieces))
         )
+        faults.point("file.written")
         return File.model_validate(await db.write(create, sent, sent.read_as(FileCreate), key))
 
 

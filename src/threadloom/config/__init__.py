@@ -5,7 +5,13 @@ The order is: flag, then `THREADLOOM_*` in the environment, then `.env`, then `c
 
 from threadloom.config.idempotency import Idempotency
 from threadloom.config.limits import Limits
-from threadloom.config.loading import load_settings, refuse_unknown_variables, suggestion, variables
+from threadloom.config.loading import (
+    asked_fault,
+    load_settings,
+    refuse_unknown_variables,
+    suggestion,
+    variables,
+)
 from threadloom.config.models import ModelCalls, ModelSettings, Provider, Upstream
 from threadloom.config.outbound import Outbound
 from threadloom.config.retrieval import Attribution, Embeddings, FileSearch, RerankerSettings
@@ -44,6 +50,7 @@ __all__ = [
     "Storage",
     "Upstream",
     "Webhooks",
+    "asked_fault",
     "load_settings",
     "refuse_unknown_variables",
     "seconds",

@@ -20,6 +20,14 @@ from threadloom.config.tree import DELIMITER, PREFIX, Settings
 from threadloom.config.values import Section
 from threadloom.errors import StartError
 
+FAULT = PREFIX + "FAULT"
+"""Not a setting, and on no page of settings: a test's order to fail (threadloom.faults)."""
+
+
+def asked_fault() -> str | None:
+    """The fault that the environment asks for."""
+    return os.environ.get(FAULT)
+
 
 def load_settings(
     flags: Mapping[str, Any], *, config: Path | None = None, env_file: Path = Path(".env")
@@ -84,7 +92,7 @@ def variables(section: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iter
 
 def refuse_unknown_variables(names: Iterable[str]) -> None:
     """A misspelled variable would otherwise be ignored in silence."""
-    known = list(variables())
+    known = [*variables(), FAULT]
     for name in names:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             raise StartError(f"Unknown setting {name}.{suggestion(name.upper(), known)}")

@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 from sqlalchemy import bindparam, delete, func, select, update
 
+from threadloom import faults
 from threadloom.blobs import Blobs
 from threadloom.config import FileSearch
 from threadloom.db.database import Database
@@ -175,6 +176,7 @@ class Ingestion:
             await self._write(hand_back, held.claim)
 
     async def _ingest(self, claim: Claim) -> None:
+        faults.point("ingestion.claimed")
         job = await self._write(begin, claim, self._embedder.model)
         if job is None:
             return
@@ -199,7 +201,9 @@ class Ingestion:
             async for embedded in self._embedded(job, ahead(parsed)):
                 if held_back is not None:
                     await self._write(store, job, held_back)
+                    faults.point("ingestion.stored")
                 held_back = embedded
+        faults.point("ingestion.completing")
         await self._write(complete, job, held_back)
 
     async def _write(
@@ -218,6 +222,7 @@ class Ingestion:
                 refuse_other_text(group.chunks[known - 1], job.last_text)
             position += len(group.chunks)
             if chunks := group.chunks[known:]:
+                faults.point("ingestion.parsed")
                 windows = await self._embedder.embed_passages([chunk.text for chunk in chunks])
                 yield Embedded(position - len(chunks), chunks, windows, group.progress)
         if position < job.stored:

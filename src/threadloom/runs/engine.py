@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
+from threadloom import faults
 from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
@@ -162,9 +163,13 @@ class Execution:
         writer = TurnWriter(
             self._log, run, self._turn, self._engine.built_in, reader, made.pictures
         )
+        faults.point("run.asking")
         async with aclosing(route.model.stream(request)) as stream:
             turn = await writer.write(stream)
-        return await self._conclude(turn, await measured(turn, transcript, tokens))
+        faults.point("run.answered")
+        rests = await self._conclude(turn, await measured(turn, transcript, tokens))
+        faults.point("run.concluded")
+        return rests
 
     def _uses(self, kind: BuiltInType) -> bool:
         return kind in self._engine.built_in and kind in {tool.type for tool in self._run.tools}
@@ -224,6 +229,7 @@ class Execution:
         for call in calls:
             if tool := built_in_of(self._run, call.name, self._engine.built_in):
                 result = await tool.run(self._run, call, self._room(usage) // len(calls))
+                faults.point("run.tool")
                 await self._record(result)
             elif result := no_such_function(self._run, call, self._engine.built_in):
                 await self._commit(journal.record_result, result)

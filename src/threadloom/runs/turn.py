@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from threadloom import faults
 from threadloom.db.rows import RunRow
 from threadloom.events import RunLog
 from threadloom.llm.chat import (
@@ -142,6 +143,7 @@ class TurnWriter:
         part = {"index": len(self._parts) - 1, "type": kind} | draft.delta(piece)
         draft.add(piece)
         self._log.delta("thread.message.delta", message_delta(self._message_id, part))
+        faults.point("run.delta")
 
     async def _open_call(self, event: ToolCallOpened) -> None:
         await self._finish_text()
