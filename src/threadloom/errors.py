@@ -7,8 +7,10 @@ ApiError                      drawn as {"error": {"message", "type", "param", "c
 ├── MethodNotAllowed          405
 ├── BodyTooLarge              413
 ├── BlobMissing               500
-└── Unavailable               503
-    └── StorageUnavailable
+└── Unavailable               503, with `retry-after`
+    ├── StorageUnavailable
+    ├── DatabaseUnavailable
+    └── NoRoom                507
 StartError                    the process cannot start; the sentence is for the operator
 """
 
@@ -22,6 +24,8 @@ class ApiError(Exception):
 
     status: int = 500
     type: ErrorType = "server_error"
+    retry_after: float | None = None
+    """Seconds after which the same request may succeed; sent as `retry-after`."""
 
     def __init__(
         self, message: str | None = None, *, param: str | None = None, code: str | None = None
@@ -74,10 +78,22 @@ class Unavailable(ApiError):
     """The server is shutting down or overloaded. Please try again in a moment."""
 
     status = 503
+    retry_after = 1
 
 
 class StorageUnavailable(Unavailable):
     """The file storage does not answer. Please try again in a moment."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer. Please try again in a moment."""
+
+
+class NoRoom(Unavailable):
+    """The server has no room left to store anything. What is stored can still be read."""
+
+    status = 507
+    retry_after = 30
 
 
 class StartError(Exception):

@@ -19,6 +19,7 @@ from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.db.database import Database
+from threadloom.db.failures import patiently
 from threadloom.db.insert import insert_missing
 from threadloom.db.rows import EventRow, RunRow
 from threadloom.db.signal import POLL
@@ -135,6 +136,8 @@ class Subscription:
         self._events: deque[Event] = deque()
         self._rung = asyncio.Event()
         self._look = False
+        self.polled = False
+        """Whether nobody had told of what the next look may find."""
 
     def push(self, events: Sequence[Event]) -> None:
         if len(self._events) < MAX_BACKLOG:
@@ -148,6 +151,7 @@ class Subscription:
 
     async def next_after(self, cursor: Cursor) -> list[Event]:
         """The events that follow `cursor` without a gap; none: time to look at the rows."""
+        self.polled = False
         while not self._look:
             if self._events:
                 # When there is a gap, what lies between was published before we came; the rows will have it all.
@@ -161,6 +165,7 @@ class Subscription:
                 async with asyncio.timeout(POLL):
                     await self._rung.wait()
             except TimeoutError:
+                self.polled = True
                 return []
         self._look = False
         return []
@@ -208,8 +213,10 @@ class Feed:
             while more:
                 if self._closed:
                     raise FeedClosed
-                stored, more = await self._database.read(look, run_id, cursor)
+                stored, more = await patiently(self._database.read, look, run_id, cursor)
                 if stored:
+                    if subscription.polled:
+                        self._database.signal.missed += 1
                     cursor = stored[-1][:2]
                     yield stored
                 while more and (events := await subscription.next_after(cursor)):
@@ -341,8 +348,9 @@ class RunLog:
     async def _commit(self, action: Callable[[RunTx], R]) -> R:
         async with self.busy:
             with self.taken() as pending:
-                result, facts = await self._writer.database.write(
-                    commit, self.claim, pending, self._seq, action
+                write = self._writer.database.write
+                result, facts = await patiently(
+                    write, commit, self.claim, pending, self._seq, action
                 )
             self._seq += len(facts)
             self._writer.publish(self.claim.id, facts)

@@ -1,6 +1,9 @@
 """A real PostgreSQL, and fresh databases of it in milliseconds."""
 
+import os
+import select
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -40,6 +43,19 @@ class Postgres:
             yield self.url(name)
         finally:
             self._execute("DROP DATABASE {} WITH (FORCE)", name)
+
+    def halt(self) -> None:
+        """End it as `pg_ctl stop -m immediate` does: connections are cut, nothing is finished."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        ended = os.pidfd_open(pid)
+        signal.pidfd_send_signal(ended, signal.SIGQUIT)
+        assert select.select([ended], [], [], 20)[0]
+        os.close(ended)
+
+    def resume(self) -> None:
+        """Start it again; it takes connections when this returns."""
+        self._server.ensure_postgres_running()
 
     def stop(self) -> None:
         self._server.cleanup()

@@ -2,16 +2,20 @@
 
 from typing import cast
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from threadloom.api.validation import explain
 from threadloom.db.columns import dumps
-from threadloom.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound
+from threadloom.db.failures import refusal
+from threadloom.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFound, Unavailable
 from threadloom.types.shared import JsonObject
 
 NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
+log = structlog.get_logger()
 
 
 def envelope(error: ApiError) -> JsonObject:
@@ -27,11 +31,27 @@ def envelope(error: ApiError) -> JsonObject:
 
 
 def error_response(error: ApiError) -> Response:
-    return Response(dumps(envelope(error)), error.status, media_type="application/json")
+    """A refusal as it is sent; `retry-after` stands where waiting helps."""
+    headers = None if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
+    return Response(dumps(envelope(error)), error.status, headers, media_type="application/json")
 
 
 async def on_api_error(_: Request, error: Exception) -> Response:
     return error_response(cast(ApiError, error))  # registered for ApiError only
+
+
+def outage(error: Exception) -> Unavailable | None:
+    """What clients are told when it is the database that is away or full, and nothing else is wrong."""
+    refused = refusal(error) if isinstance(error, SQLAlchemyError) else None
+    if refused is not None:
+        log.warning("database unavailable", error=type(error.__cause__ or error).__name__)
+    return refused
+
+
+async def on_database_error(_: Request, error: Exception) -> Response:
+    if (refused := outage(error)) is None:
+        raise error
+    return error_response(refused)
 
 
 async def on_invalid(_: Request, error: Exception) -> Response:
@@ -54,5 +74,6 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(SQLAlchemyError, on_database_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from threadloom.api.answers import error_response
+from threadloom.api.answers import error_response, outage
 from threadloom.api.bodies import Body, BodyLimits
 from threadloom.api.keys import Keys, masked
 from threadloom.errors import ApiError, InvalidRequest, Unauthorized
@@ -55,10 +55,12 @@ class Edge:
             await error_response(error)(scope, receive, answer.send)
         except ClientDisconnect:
             log.info("client left", path=scope["path"], request_id=answer.request_id)
-        except Exception:
-            log.exception("request broke", path=scope["path"], request_id=answer.request_id)
-            if not answer.started:
+        except Exception as fault:
+            error = outage(fault)
+            if error is None:
+                log.exception("request broke", path=scope["path"], request_id=answer.request_id)
                 error = ApiError(SERVER_ERROR.format(answer.request_id))
+            if not answer.started:
                 await error_response(error)(scope, receive, answer.send)
 
     async def _authenticate(self, scope: Scope) -> None:

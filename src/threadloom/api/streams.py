@@ -8,7 +8,7 @@ from fastapi import Response
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from threadloom.api.answers import envelope
+from threadloom.api.answers import envelope, outage
 from threadloom.api.included import ResultContent, shown_event
 from threadloom.db.columns import dumps
 from threadloom.errors import ApiError, InvalidRequest, Unavailable
@@ -61,9 +61,11 @@ async def encoded(
         )
     except RunDeleted:
         yield encode_error(InvalidRequest("The run was deleted."))
-    except SQLAlchemyError:
-        log.exception("stream broke", run_id=run_id)
-        yield encode_error(ApiError())
+    except SQLAlchemyError as error:
+        refused = outage(error)
+        if refused is None:
+            log.exception("stream broke", run_id=run_id)
+        yield encode_error(refused or ApiError())
 
 
 def encode(event: Event) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, ensure_project
@@ -13,6 +13,7 @@ from threadloom.blobs import open_blobs
 from threadloom.clock import SystemClock
 from threadloom.config import Settings
 from threadloom.db.database import Database
+from threadloom.db.failures import ConnectionLost
 from threadloom.db.migrate import upgrade
 from threadloom.errors import StartError
 from threadloom.events import Feed
@@ -49,10 +50,16 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
     try:
         await asyncio.to_thread(upgrade, database.engine)
         yield database
-    except OperationalError as error:
-        raise StartError(f"The database does not answer: {error.orig}") from None
+    except (OperationalError, ConnectionLost) as error:
+        raise StartError(f"The database does not answer: {reason(error)}") from None
     finally:
         await database.close()
+
+
+def reason(error: OperationalError | ConnectionLost) -> str:
+    """What the driver says."""
+    cause = error if isinstance(error, OperationalError) else error.__cause__
+    return str(cause.orig if isinstance(cause, DBAPIError) else cause)
 
 
 @asynccontextmanager

@@ -8,15 +8,15 @@ import asyncio
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from threadloom.clock import Clock
-from threadloom.db.engine import connect, create_engine, is_sqlite
+from threadloom.db.engine import connect, create_engine, is_open, is_sqlite
+from threadloom.db.failures import ConnectionLost, NotLocked, before_commit
 from threadloom.db.lane import Job, Lane
 from threadloom.db.notify import Notifications, send
 from threadloom.db.signal import Signal
@@ -66,7 +66,7 @@ class Database:
         self._notifications = None if sqlite else Notifications(url, self.signal)
         self._reads = Lane(
             "db-read",
-            lambda: connect(self.engine),
+            partial(reach, self.engine),
             run_each,
             threads=SQLITE_READERS if sqlite else pool_size // 2,
             batch=False,
@@ -74,7 +74,7 @@ class Database:
         # SQLite has one writer, and one commit serves all that is queued.
         self._writes = Lane(
             "db-write",
-            lambda: connect(self.engine, write=True),
+            partial(reach, self.engine, write=True),
             run_together if sqlite else run_each,
             threads=1 if sqlite else pool_size - pool_size // 2,
             batch=sqlite,
@@ -127,12 +127,10 @@ class Database:
         self.engine.dispose()
 
 
-class ConnectionLost(SQLAlchemyError):
-    """The connection broke before the commit."""
-
-
-class NotLocked(SQLAlchemyError):
-    """The transaction waited too long for a lock, or for one that waited for it, and the database ended it."""
+def reach(engine: Engine, *, write: bool = False) -> Connection:
+    """A connection for one thread. Raises ConnectionLost."""
+    with before_commit():
+        return connect(engine, write=write)
 
 
 @contextmanager
@@ -163,15 +161,10 @@ def run_each(connection: Connection, jobs: Sequence[Job]) -> None:
 
 
 def run_one(connection: Connection, job: Job) -> None:
-    with connection.begin():
-        try:
-            job.result = job.action(connection)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise ConnectionLost from error
-            if isinstance(error.orig, (DeadlockDetected, LockNotAvailable)):
-                raise NotLocked from error
-            raise
+    with before_commit():
+        transaction = connection.begin()
+    with transaction, before_commit():
+        job.result = job.action(connection)
 
 
 def run_together(connection: Connection, jobs: Sequence[Job]) -> None:
@@ -184,7 +177,9 @@ def run_together(connection: Connection, jobs: Sequence[Job]) -> None:
             connection.exec_driver_sql("SAVEPOINT job")
             try:
                 job.result = job.action(connection)
-            except Exception as error:  # noqa: BLE001 - it belongs to the job's caller
+            except Exception as error:
+                if not is_open(connection):
+                    raise  # SQLite itself has undone all of it: there is no room, or no file
                 job.error = error
                 connection.exec_driver_sql("ROLLBACK TO job")
             connection.exec_driver_sql("RELEASE job")

@@ -2,10 +2,11 @@
 
 import sqlite3
 import time
-from contextlib import closing
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final, LiteralString
 
 import sqlalchemy
+from psycopg import Connection as Psycopg
 from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import NullPool
@@ -16,22 +17,36 @@ WRITE = "threadloom_write"
 SQLITE_BUSY = 30.0
 WAL_TRIES = 100
 WAL_PAUSE = 0.05
-POSTGRES_IDLE = "5s"
+POSTGRES_CONNECTS: Mapping[str, object] = {
+    "connect_timeout": 5,
+    # A server whose machine is gone says nothing: the kernel gives up on it.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "fallback_application_name": "threadloom",
+}
+POSTGRES_IDLE: Final = "5s"
 """How long a process may stand still inside a transaction: a frozen one would keep its rows locked for ever."""
-POSTGRES_LOCK = "1500ms"
+POSTGRES_LOCK: Final = "1500ms"
 """How long a statement waits for a lock. Much less than the above: else the next transactions of a frozen process, which wait
 in a row for the rows of its first, would get them when that one ends, and keep them as long again."""
+POSTGRES_STATEMENT: Final = "30s"
+"""How long a statement may take. None of ours takes a second: what does waits for something that does not come."""
 
 
 def is_sqlite(engine: Engine) -> bool:
     return engine.dialect.name == "sqlite"
 
 
-def create_engine(url: str) -> Engine:
-    """An engine without a pool: the lanes hold their connections themselves."""
+def create_engine(url: str, *, patient: bool = False) -> Engine:
+    """An engine without a pool: the lanes hold their connections themselves.
+
+    With `patient`, statements may take as long as they need, and wait as long for locks.
+    """
     sqlite = make_url(url).get_backend_name() == "sqlite"
     arguments: dict[str, Any] = (
-        {"timeout": SQLITE_BUSY, "check_same_thread": False} if sqlite else {"connect_timeout": 10}
+        {"timeout": SQLITE_BUSY, "check_same_thread": False} if sqlite else dict(POSTGRES_CONNECTS)
     )
     engine = sqlalchemy.create_engine(
         url,
@@ -44,8 +59,8 @@ def create_engine(url: str) -> Engine:
     if sqlite:
         event.listen(engine, "connect", prepare_sqlite)
         event.listen(engine, "begin", begin_sqlite)
-    else:
-        event.listen(engine, "connect", prepare_postgres)
+    elif not patient:
+        Bounds(engine)
     return engine
 
 
@@ -71,11 +86,45 @@ def switch_to_wal(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def prepare_postgres(connection: DBAPIConnection, _: object) -> None:
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{POSTGRES_IDLE}'")
-        cursor.execute(f"SET lock_timeout = '{POSTGRES_LOCK}'")
-    connection.commit()
+class Bounds:
+    """How long a transaction may take, wait and stand still on PostgreSQL.
+
+    A pooler such as PgBouncer gives each transaction whichever connection is free: there the bounds are set in every
+    transaction, and no statement is prepared, which another connection would not know.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._pooled = False
+        event.listen(engine, "connect", self._on_connect)
+        event.listen(engine, "begin", self._on_begin)
+
+    def _on_connect(self, connection: DBAPIConnection, _: object) -> None:
+        assert isinstance(connection, Psycopg)
+        if is_pooled(connection):
+            connection.prepare_threshold = None
+            self._pooled = True
+        else:
+            connection.execute(bounds(local=False))
+        connection.commit()
+
+    def _on_begin(self, connection: Connection) -> None:
+        if self._pooled:
+            connection.exec_driver_sql(bounds(local=True))
+
+
+def is_pooled(connection: "Psycopg[Any]") -> bool:
+    """Whether a pooler stands between: it makes up the number of the process that it announces."""
+    found = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return found is not None and found[0] != connection.info.backend_pid
+
+
+def bounds(*, local: bool) -> LiteralString:
+    where = "true" if local else "false"
+    return (
+        f"SELECT set_config('idle_in_transaction_session_timeout', '{POSTGRES_IDLE}', {where}), "
+        f"set_config('lock_timeout', '{POSTGRES_LOCK}', {where}), "
+        f"set_config('statement_timeout', '{POSTGRES_STATEMENT}', {where})"
+    )
 
 
 def begin_sqlite(connection: Connection) -> None:
@@ -86,3 +135,9 @@ def begin_sqlite(connection: Connection) -> None:
 def connect(engine: Engine, *, write: bool = False) -> Connection:
     """A connection for one thread, kept open. On SQLite a writer locks when it begins."""
     return engine.connect().execution_options(**{WRITE: write})
+
+
+def is_open(connection: Connection) -> bool:
+    """Whether a SQLite transaction is still under way: without room or file SQLite undoes it by itself."""
+    driver = connection.connection.driver_connection
+    return isinstance(driver, sqlite3.Connection) and driver.in_transaction

@@ -46,8 +46,8 @@ def locked(connection: Connection) -> Generator[None]:
     """One process migrates at a time; SQLite's write transaction is the lock."""
     with connection.begin():
         if not is_sqlite(connection.engine):
-            connection.execute(
-                text("SET LOCAL lock_timeout = 0")
-            )  # another process's migration may take long
+            for bound in ("lock_timeout", "statement_timeout"):
+                # A migration may take long, and so may another process's.
+                connection.execute(text(f"SET LOCAL {bound} = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         yield
