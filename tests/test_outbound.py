@@ -2,8 +2,6 @@
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.support.canary import PUBLIC, Seen, Try, make
+from tests.support.serving import answer, serving
 from threadloom.config.outbound import Outbound
 from threadloom.outbound import (
     AddressRefused,
@@ -226,7 +225,7 @@ async def test_cookies_are_not_kept() -> None:
 async def test_a_body_without_end_is_cut_off() -> None:
     sent = 0
 
-    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def endless(_: str, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n")
         while sent < 64 * 1024 * 1024:
@@ -242,9 +241,8 @@ async def test_a_body_without_end_is_cut_off() -> None:
 
 
 async def test_a_body_is_not_decompressed() -> None:
-    async def packed(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\n"
-        writer.write(head.encode() + b"bombs")
+    async def packed(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"bombs", "content-encoding: gzip"))
         await writer.drain()
 
     async with (
@@ -256,7 +254,7 @@ async def test_a_body_is_not_decompressed() -> None:
 
 
 async def test_a_slow_body_ends_with_the_callers_time() -> None:
-    async def slow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def slow(_: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
         for _piece in range(100):
             writer.write(b"x")
@@ -278,33 +276,7 @@ def test_what_python_calls_private_is_never_public(
         assert not is_public(address)
 
 
-Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPBACK = Outbound(allow=("127.0.0.0/8",))
-
-
-@asynccontextmanager
-async def serving(handle: Handle) -> AsyncGenerator[str]:
-    """A server on loopback that closes what is open at its end."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        tasks.add(task)
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            await handle(reader, writer)
-        except ConnectionError:
-            pass
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def certificate(folder: Path, host: str) -> Path:

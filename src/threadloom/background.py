@@ -17,6 +17,7 @@ from threadloom.retrieval.ingest import Ingestion
 from threadloom.retrieval.parsing import Parser
 from threadloom.runs.code_interpreter import CodeInterpreter
 from threadloom.runs.file_search import FileSearch
+from threadloom.runs.pictures import Pictures
 from threadloom.runs.tools import BuiltInTools
 from threadloom.sandbox import opening
 from threadloom.sandbox.session import Sandbox, SandboxUnavailable
@@ -42,6 +43,9 @@ class Background:
         self._parser = parser
         self._sandbox = sandbox
         self._problem: str | None = None
+        self._pictures = Pictures(
+            context.database, context.blobs, settings.models, settings.outbound
+        )
         self._worker = Worker(
             context.database,
             context.feed,
@@ -49,6 +53,7 @@ class Background:
             settings.runs,
             {**own_tools(context, sandbox), **(built_in or {})},
             download_all=settings.files.download_all,
+            pictures=self._pictures,
         )
         self._ingestion = Ingestion(
             context.database,
@@ -72,6 +77,7 @@ class Background:
                 sandboxes.cancel()
                 sweeping.cancel()
         finally:
+            await self._pictures.close()
             await self._parser.close()
             await self._sandbox.close()
 

@@ -20,6 +20,7 @@ from threadloom.queue import AbortReason, Held, Queue
 from threadloom.runs import lifecycle
 from threadloom.runs.actions import CONTROL, QUEUE
 from threadloom.runs.engine import Cancelling, Engine, Execution, take_up
+from threadloom.runs.pictures import Pictures
 from threadloom.runs.tools import BuiltInTools
 
 PRUNE_EVERY = 60.0
@@ -39,11 +40,12 @@ class Worker:
         built_in: BuiltInTools | None = None,
         *,
         download_all: bool = True,
+        pictures: Pictures | None = None,
     ) -> None:
-        """`download_all`: clients may download Files of every purpose."""
+        """`download_all`: clients may download Files of every purpose. Without `pictures` models see none."""
         self._database = database
         self._writer = EventWriter(database, feed)
-        self._engine = Engine(database, models, built_in or {}, settings, download_all)
+        self._engine = Engine(database, models, built_in or {}, settings, download_all, pictures)
         self._settings = settings
         self._queue = Queue(
             database,

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.llm.conversation import ask, ending, events, failure, first, said, text, written
-from threadloom.llm.chat import AssistantMessage, ChatRequest, SystemMessage
+from threadloom.llm.chat import (
+    AssistantMessage,
+    ChatRequest,
+    ImagePart,
+    SystemMessage,
+    TextPart,
+    UserMessage,
+)
 from threadloom.llm.local import LocalModel
 from threadloom.testing import SequentialIds
 from tools.fetch_smollm2 import fetch
@@ -42,6 +49,18 @@ async def test_it_is_told_the_whole_conversation(model: LocalModel) -> None:
     assert short is not None
     assert long is not None
     assert long.prompt_tokens > short.prompt_tokens
+
+
+async def test_it_is_told_of_pictures_in_words(model: LocalModel) -> None:
+    plain = (UserMessage((TextPart("Look"),)),)
+    picture = (UserMessage((TextPart("Look"), ImagePart("data:image/png;base64,AA"))),)
+    without, with_one = [
+        ending(await events(model, ChatRequest("m", messages, max_completion_tokens=1))).usage
+        for messages in (plain, picture)
+    ]
+    assert without is not None
+    assert with_one is not None
+    assert with_one.prompt_tokens > without.prompt_tokens + 3
 
 
 async def test_a_schema_binds_it(model: LocalModel) -> None:

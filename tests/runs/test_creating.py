@@ -141,7 +141,7 @@ async def test_pictures_are_shown_to_the_model(api: Api, model: ScriptedModel) -
         (
             TextPart("What is this?"),
             ImagePart("https://example.com/cat.png", "low"),
-            TextPart("[image file-1]"),
+            TextPart("[The picture file-1 is not shown: it is not there.]"),
         )
     )
 

@@ -1,10 +1,13 @@
 """Who answers for a model's name, and how it is called."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
 from threadloom.config.values import Duration, Section
+
+PictureMode = Literal["links", "inline", "never"]
 
 
 class Upstream(Section):
@@ -61,4 +64,15 @@ class ModelCalls(Section):
         default=128_000,
         ge=256,
         description="Tokens that fit, for models of which nothing else is known.",
+    )
+    pictures: PictureMode = Field(
+        default="links",
+        description="How `image_url` parts reach models: as `links` that the provider fetches, `inline` as bytes that this server fetches "
+        "(see `THREADLOOM_OUTBOUND`), or `never`. `image_file` parts go as bytes, unless `never`.",
+    )
+    max_pictures: int = Field(
+        default=20, ge=1, description="Pictures that one request carries; the newest are kept."
+    )
+    max_picture_bytes: int = Field(
+        default=20 * 1024 * 1024, ge=1, description="Bytes of pictures that one request carries."
     )

@@ -198,13 +198,14 @@ class ModelDescription:
 class Route:
     """Where a model name leads: who answers, under which name, and how many tokens fit.
 
-    `cites`: its answers carry citations by themselves; to those of others some are added.
+    `cites`: its answers carry citations by themselves; to those of others some are added. `sees`: it can be sent pictures.
     """
 
     model: ChatModel
     name: str
     context_window: int
     cites: bool = True
+    sees: bool = True
 
 
 class Models(Protocol):

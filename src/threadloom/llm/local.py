@@ -4,8 +4,9 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,15 @@ import structlog
 
 from threadloom.errors import StartError
 from threadloom.ids import Ids
-from threadloom.llm.chat import ChatEvent, ChatRequest, ModelError
+from threadloom.llm.chat import (
+    ChatEvent,
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    ModelError,
+    TextPart,
+    UserMessage,
+)
 from threadloom.llm.failures import SORRY, ProviderError, bad_prompt, provider_error
 from threadloom.llm.wire import COMPATIBLE, AnswerBroken, AnswerFailed, Json, Turn, request_body
 
@@ -25,6 +34,7 @@ EXTRA = "xllamacpp"
 PARALLEL = 4
 BAD_REQUEST = 400
 CONTEXT_WINDOW = 8192
+UNSEEN = TextPart("[A picture, which this model cannot see.]")
 
 
 class Engine(Protocol):
@@ -54,7 +64,7 @@ class LocalModel:
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="local-model")
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
-        body = request_body(request, COMPATIBLE)
+        body = request_body(replace(request, messages=in_words(request.messages)), COMPATIBLE)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         generation = Generation(asyncio.get_running_loop())
         turn = Turn(self._ids)
@@ -73,6 +83,16 @@ class LocalModel:
             if self._engine is None:
                 self._engine = load(self._gguf, self._context_window)
             return self._engine
+
+
+def in_words(messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """The file is a language model alone: of pictures it is told that there were some."""
+    return tuple(
+        UserMessage(tuple(UNSEEN if isinstance(part, ImagePart) else part for part in one.parts))
+        if isinstance(one, UserMessage)
+        else one
+        for one in messages
+    )
 
 
 class Generation:

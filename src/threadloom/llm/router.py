@@ -46,6 +46,7 @@ class Source:
     model: ChatModel
     listing: Listing | None = None
     context_windows: Mapping[str, int] = field(default_factory=dict[str, int])
+    sees: bool = True
 
     def answers(self, name: str) -> bool:
         return not self.context_windows or name in self.context_windows
@@ -73,7 +74,11 @@ class Router:
         self._aliases = aliases
         self._patterns = sorted(filter(is_pattern, aliases), key=specificity, reverse=True)
         self._embedded = Route(
-            embedded, EMBEDDED.id, EMBEDDED_CONTEXT_WINDOW, cites=attribution == "never"
+            embedded,
+            EMBEDDED.id,
+            EMBEDDED_CONTEXT_WINDOW,
+            cites=attribution == "never",
+            sees=False,
         )
         self._cites = attribution != "always"
         self._client = client
@@ -103,7 +108,7 @@ class Router:
         for source in self._sources:
             if source.answers(target):
                 window = source.context_windows.get(target, self._context_window)
-                return Route(source.model, target, window, self._cites)
+                return Route(source.model, target, window, self._cites, source.sees)
         raise self._unknown(name, target)
 
     async def available(self) -> list[ModelDescription]:
@@ -289,4 +294,4 @@ def local(provider: Provider, gguf: Path, ids: Ids) -> Source:
         for name, model in provider.models.items()
     } or {gguf.stem: CONTEXT_WINDOW}
     model = LocalModel(gguf, context_window=max(windows.values()), ids=ids)
-    return Source(provider.name, model, context_windows=windows)
+    return Source(provider.name, model, context_windows=windows, sees=False)

@@ -17,6 +17,7 @@ from threadloom.runs import journal, lifecycle
 from threadloom.runs.attribution import Attributor, Evidence
 from threadloom.runs.citations import AnswerReader, Citer, Sources, sources_of
 from threadloom.runs.links import LinkedFile, Linker
+from threadloom.runs.pictures import Fetched, Pictures
 from threadloom.runs.sandbox_files import linkable_files
 from threadloom.runs.tools import (
     BuiltInTools,
@@ -28,7 +29,7 @@ from threadloom.runs.tools import (
     offered,
     shown_call,
 )
-from threadloom.runs.transcript import Transcript, build_transcript, text_in, text_of
+from threadloom.runs.transcript import Transcript, build_transcript, image_tokens, text_in, text_of
 from threadloom.runs.turn import Turn, TurnWriter
 from threadloom.runs.usage import run_usage
 from threadloom.tokens import Tokens, encoding_for
@@ -55,6 +56,7 @@ class Engine:
     built_in: BuiltInTools
     settings: Runs
     download_all: bool = True
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Execution:
         self._log = log
         self._run = run
         self._turn = run.turns
+        self._fetched = Fetched()
 
     async def proceed(self) -> None:
         """Go on until the run rests. Raises LeaseLost and Cancelling."""
@@ -157,7 +160,7 @@ class Execution:
         if transcript.cut and run.max_prompt_tokens is not None:
             await self._commit(lifecycle.stop_run, "max_prompt_tokens")
             return True
-        request = await self._request(route.name, transcript)
+        request = await self._request(route, transcript)
         made = await self._made_by_code()
         reader = await self._reader(route, made.files)
         writer = TurnWriter(
@@ -191,12 +194,15 @@ class Execution:
         citer = Citer(Sources(found))
         return citer if route.cites or not found else Attributor(citer, Evidence(found))
 
-    async def _request(self, model: str, transcript: Transcript) -> ChatRequest:
+    async def _request(self, route: Route, transcript: Transcript) -> ChatRequest:
         run = self._run
+        messages = transcript.messages
+        if route.sees and self._engine.pictures:
+            messages = await self._engine.pictures.show(run, messages, self._fetched)
         functions = await offered(run, self._engine.built_in)
         return ChatRequest(
-            model=model,
-            messages=transcript.messages,
+            model=route.name,
+            messages=messages,
             tools=functions,
             tool_choice=choice_of(run, functions, transcript.messages),
             parallel_tool_calls=run.parallel_tool_calls,
@@ -288,6 +294,6 @@ async def measured(turn: Turn, transcript: Transcript, tokens: Tokens) -> RunUsa
 
 
 def count(turn: Turn, transcript: Transcript, tokens: Tokens) -> tuple[int, int]:
-    prompt = sum(tokens.count(text_of(message)) for message in transcript.messages)
+    prompt = sum(tokens.count(text_of(one)) + image_tokens(one) for one in transcript.messages)
     answer = AssistantMessage(text_in(turn.content), tuple(turn.calls))
     return prompt, tokens.count(text_of(answer))

@@ -40,7 +40,16 @@ PAGE = 64
 MESSAGE_OVERHEAD = 4
 """Tokens that each message costs beside its text."""
 IMAGE_TOKENS = 1_105
-"""What a large picture costs at `detail: high`."""
+"""What a large picture costs at `detail: high`, which `auto` may turn out to be."""
+LOW_IMAGE_TOKENS = 85
+"""What any picture costs at `detail: low`."""
+
+
+@dataclass(frozen=True)
+class StoredImage(ImagePart):
+    """A picture that is a File: it has no address until its bytes are read (`pictures.py`)."""
+
+    file_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,7 @@ class Meter:
         self._used -= self._size(message)
 
     def _size(self, message: ChatMessage) -> int:
-        return (
-            MESSAGE_OVERHEAD
-            + images_of(message) * IMAGE_TOKENS
-            + self._tokens.count(text_of(message))
-        )
+        return MESSAGE_OVERHEAD + image_tokens(message) + self._tokens.count(text_of(message))
 
 
 async def build_transcript(
@@ -251,7 +256,7 @@ def part_of(part: Content) -> Part:
         case ImageUrlContent():
             return ImagePart(part.image_url.url, part.image_url.detail)
         case ImageFileContent():
-            return TextPart(f"[image {part.image_file.file_id}]")
+            return StoredImage("", part.image_file.detail, part.image_file.file_id)
         case _:
             return TextPart(part.refusal)
 
@@ -270,7 +275,7 @@ def without_citations(part: Content) -> Content:
 
 def text_in(content: Sequence[Content]) -> str:
     """All text of a message; pictures of an assistant are not shown to it again."""
-    parts = [part_of(part) for part in content if not isinstance(part, ImageFileContent)]
+    parts = [part_of(part) for part in content]
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
 
 
@@ -284,12 +289,13 @@ def text_of(message: ChatMessage) -> str:
             return message.text
 
 
-def images_of(message: ChatMessage) -> int:
-    if not isinstance(message, UserMessage):
-        return 0
-    return sum(isinstance(part, ImagePart) for part in message.parts)
+def image_tokens(message: ChatMessage) -> int:
+    """An estimate: nobody looks at a picture's size before it is sent."""
+    parts = message.parts if isinstance(message, UserMessage) else ()
+    pictures = [part for part in parts if isinstance(part, ImagePart)]
+    return sum(LOW_IMAGE_TOKENS if one.detail == "low" else IMAGE_TOKENS for one in pictures)
 
 
 def bound(message: ChatMessage) -> int:
     """No message has more tokens than this."""
-    return MESSAGE_OVERHEAD + images_of(message) * IMAGE_TOKENS + upper_bound(text_of(message))
+    return MESSAGE_OVERHEAD + image_tokens(message) + upper_bound(text_of(message))
