@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("assistant_id", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("part", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("runs", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
             "prompt_tokens", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
@@ -70,14 +71,15 @@ def upgrade() -> None:
             ["project_id"], ["projects.id"], name=op.f("fk_usage_project_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint(
-            "project_id", "day", "key_id", "assistant_id", "model", name=op.f("pk_usage")
+            "project_id",
+            "day",
+            "key_id",
+            "assistant_id",
+            "model",
+            "part",
+            name=op.f("pk_usage"),
         ),
     )
-    with op.batch_alter_table("usage", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_usage_project_id_day"), ["project_id", "day"], unique=False
-        )
-
     op.create_table(
         "webhook_deliveries",
         sa.Column("endpoint_id", sa.Text(), nullable=False),
@@ -196,9 +198,6 @@ def downgrade() -> None:
         )
 
     op.drop_table("webhook_deliveries")
-    with op.batch_alter_table("usage", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_usage_project_id_day"))
-
     op.drop_table("usage")
     with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_idempotency_keys_created_at"))

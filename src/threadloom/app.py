@@ -23,6 +23,8 @@ from threadloom.api import (
 from threadloom.api.bodies import BodyLimits
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
+from threadloom.api.gate import Gate
+from threadloom.api.limits import Limits
 from threadloom.types.errors import Refusal
 
 # They are tried in this order: the busiest first, and `/threads/runs` before `/threads/{thread_id}`,
@@ -59,5 +61,14 @@ def create_app(context: Context) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     answers.install(app)
-    app.add_middleware(Edge, keys=context.keys, limits=BodyLimits.of(context.settings))
+    settings = context.settings
+    # What is added later stands further outside.
+    app.add_middleware(
+        Limits,
+        database=context.database,
+        defaults=settings.limits,
+        max_queued_runs=settings.server.max_queued_runs,
+    )
+    gate = Gate(settings.server.max_requests)
+    app.add_middleware(Edge, keys=context.keys, limits=BodyLimits.of(settings), gate=gate)
     return app

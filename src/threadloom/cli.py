@@ -13,6 +13,7 @@ import uvloop
 
 from threadloom import __version__, faults
 from threadloom.commands import keys as key_commands
+from threadloom.commands import limits as limit_commands
 from threadloom.commands import sandbox as sandbox_commands
 from threadloom.commands.opened import open_database
 from threadloom.commands.reindex import reindex as embed_again
@@ -33,13 +34,18 @@ keys = typer.Typer(no_args_is_help=True, help="API keys.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
 cli.add_typer(keys, name="keys")
 sandbox = typer.Typer(no_args_is_help=True, help="Where Python that models write is run.")
+limits = typer.Typer(no_args_is_help=True, help="What projects and keys may use.")
 cli.add_typer(db, name="db")
+cli.add_typer(limits, name="limits")
 cli.add_typer(sandbox, name="sandbox")
 
 DataDir = Annotated[Path | None, typer.Option(help="SQLite file, file bytes and caches.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="0: as in the settings.")]
+Project = Annotated[str | None, typer.Option(help="A project's name.")]
+Key = Annotated[str | None, typer.Option(help="A key's id, from `threadloom keys list`.")]
 
 
 @cli.command()
@@ -78,12 +84,24 @@ def version() -> None:
 def create_key(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "key",
     project: Annotated[str, typer.Option(help="Made if there is none.")] = "default",
+    requests_per_minute: Limit = None,
+    tokens_per_minute: Limit = None,
+    concurrent_runs: Limit = None,
+    tokens_per_month: Limit = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Make a key and print it; it is never shown again."""
     settings = settings_of(data_dir, config)
-    typer.echo(start(key_commands.create(settings, project=project, name=name)))
+    chosen = limit_commands.limits_of(
+        {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "concurrent_runs": concurrent_runs,
+            "tokens_per_month": tokens_per_month,
+        }
+    )
+    typer.echo(start(key_commands.create(settings, project=project, name=name, limits=chosen)))
 
 
 @keys.command("list")
@@ -96,6 +114,48 @@ def list_keys(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 def revoke_key(key_id: str, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """End a key, within a second in every process."""
     start(key_commands.revoke(settings_of(data_dir, config), key_id))
+
+
+@limits.command("show")
+def show_limits(
+    project: Project = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show a project's or key's limits, and what counts against them."""
+    subject = subject_of(project, key)
+    start(limit_commands.show(settings_of(data_dir, config), subject))
+
+
+@limits.command("set")
+def set_limits(
+    project: Project = None,
+    key: Key = None,
+    requests_per_minute: Limit = None,
+    tokens_per_minute: Limit = None,
+    concurrent_runs: Limit = None,
+    storage: Limit = None,
+    tokens_per_month: Limit = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Change limits of a project or key, within a second in every process."""
+    given = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrent_runs": concurrent_runs,
+        "storage": storage,
+        "tokens_per_month": tokens_per_month,
+    }
+    subject = subject_of(project, key)
+    start(limit_commands.override(settings_of(data_dir, config), subject, given))
+
+
+def subject_of(project: str | None, key: str | None) -> limit_commands.Subject:
+    if (project is None) == (key is None):
+        raise typer.BadParameter("Give either a project or a key.")
+    return limit_commands.Subject(project, key)
 
 
 @db.command()

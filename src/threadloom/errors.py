@@ -6,8 +6,10 @@ ApiError                      drawn as {"error": {"message", "type", "param", "c
 ├── NotFound                  404
 ├── MethodNotAllowed          405
 ├── BodyTooLarge              413
+├── RateLimited               429, with `retry-after`
 ├── BlobMissing               500
 └── Unavailable               503, with `retry-after`
+    ├── Overloaded
     ├── StorageUnavailable
     ├── DatabaseUnavailable
     └── NoRoom                507
@@ -16,7 +18,9 @@ StartError                    the process cannot start; the sentence is for the 
 
 from typing import Literal
 
-ErrorType = Literal["invalid_request_error", "server_error", "rate_limit_error"]
+ErrorType = Literal[
+    "invalid_request_error", "server_error", "requests", "tokens", "insufficient_quota"
+]
 
 
 class ApiError(Exception):
@@ -70,6 +74,24 @@ class BodyTooLarge(InvalidRequest):
         super().__init__(f"The request body is too large. The limit is {limit} bytes.")
 
 
+class RateLimited(ApiError):
+    """A limit of a key or project is reached."""
+
+    status = 429
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type: ErrorType,  # noqa: A002 - the API's name
+        code: str = "rate_limit_exceeded",
+        retry_after: float,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.type = type
+        self.retry_after = retry_after
+
+
 class BlobMissing(ApiError):
     """The content of the file is not in the file storage."""
 
@@ -79,6 +101,14 @@ class Unavailable(ApiError):
 
     status = 503
     retry_after = 1
+
+
+class Overloaded(Unavailable):
+    """The server is currently overloaded with other requests. Please try again in a moment."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StorageUnavailable(Unavailable):

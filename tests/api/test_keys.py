@@ -1,5 +1,6 @@
 """Keys: kept as hashes, dead soon after they were revoked, never in a log."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 from sqlalchemy import inspect, select, text
 
 from tests.support.server import Running, running_server
-from threadloom.api.keys import TRUSTED_FOR, Keys, ensure_project, revoke_key
+from threadloom.api.keys import ADMIN, TRUSTED_FOR, Caller, Keys, ensure_project, revoke_key
+from threadloom.db.database import Database
 from threadloom.db.rows import ApiKeyRow
 from threadloom.db.tx import Tx
-from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels
+from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
 
 
 @pytest.fixture
@@ -94,6 +96,30 @@ async def test_keys_are_not_logged(
 async def test_the_admin_key_belongs_to_the_default_project(still: Running) -> None:
     project = await still.database.write(ensure_project)
     keys = Keys(still.database, admin_key="headless", default_project=project)
-    assert await keys.project_of("headless") == project
-    assert await keys.project_of(still.key) == project
-    assert await keys.project_of("headles") is None
+    assert await keys.caller("headless") == Caller(project, ADMIN)
+    assert await keys.caller(still.key) == Caller(project, await still.database.read(last_key_id))
+    assert await keys.caller("headles") is None
+
+
+async def test_a_revoked_key_dies_within_a_second_in_every_process(
+    still: Running, database_url: str, clock: FrozenClock
+) -> None:
+    key = await still.new_key("other")
+    other = Database(database_url, clock=clock, ids=SequentialIds())
+    try:
+        processes = [
+            Keys(database, admin_key=None, default_project="proj_none")
+            for database in (still.database, other)
+        ]
+        assert all([await keys.caller(key) for keys in processes])
+        await still.database.write(revoke_key, await still.database.read(last_key_id))
+        clock.advance(TRUSTED_FOR)
+        assert not any([await keys.caller(key) for keys in processes])
+    finally:
+        await other.close()
+
+
+async def test_a_key_is_looked_up_once_for_all_who_wait(still: Running) -> None:
+    keys = Keys(still.database, admin_key=None, default_project="proj_none")
+    asked = await asyncio.gather(*(keys.caller(still.key) for _ in range(20)))
+    assert len({id(caller) for caller in asked}) == 1

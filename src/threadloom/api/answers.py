@@ -1,5 +1,6 @@
 """Errors as OpenAI drew them, whatever raised them."""
 
+from math import ceil
 from typing import cast
 
 import structlog
@@ -15,6 +16,8 @@ from threadloom.errors import ApiError, InvalidRequest, MethodNotAllowed, NotFou
 from threadloom.types.shared import JsonObject
 
 NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
+LONGEST_WAIT = 60.0
+"""Seconds that SDKs wait at most because of a header."""
 log = structlog.get_logger()
 
 
@@ -32,8 +35,14 @@ def envelope(error: ApiError) -> JsonObject:
 
 def error_response(error: ApiError) -> Response:
     """A refusal as it is sent; `retry-after` stands where waiting helps."""
-    headers = None if error.retry_after is None else {"retry-after": f"{error.retry_after:.0f}"}
+    headers = None if error.retry_after is None else waiting(error.retry_after)
     return Response(dumps(envelope(error)), error.status, headers, media_type="application/json")
+
+
+def waiting(seconds: float) -> dict[str, str]:
+    """What makes clients wait, or give up: they would not wait this long, but ask again at once."""
+    headers = {"retry-after": str(ceil(seconds)), "retry-after-ms": str(ceil(seconds * 1000))}
+    return headers | {"x-should-retry": "false"} if seconds > LONGEST_WAIT else headers
 
 
 async def on_api_error(_: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 import ipaddress
 import secrets
 import time
+from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,12 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadloom.api.answers import error_response, outage
 from threadloom.api.bodies import Body, BodyLimits
+from threadloom.api.gate import Admission, Gate
 from threadloom.api.keys import Keys, masked
+from threadloom.db.lane import VISITOR
 from threadloom.errors import ApiError, InvalidRequest, Unauthorized
 
 OPENAI_VERSION = "2020-10-01"
 ORGANIZATION = "threadloom"
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+NO_HEADERS: Mapping[str, str] = {}
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing the API "
@@ -33,10 +37,11 @@ log = structlog.get_logger()
 class Edge:
     """Pure ASGI, because BaseHTTPMiddleware breaks streams."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, limits: BodyLimits, gate: Gate) -> None:
         self._app = app
         self._keys = keys
         self._limits = limits
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,8 +52,11 @@ class Edge:
         body = Body(scope, receive, self._limits.at(scope["path"]))
         answer = Answer(scope, body, send)
         try:
+            if scope["path"] not in OPEN_PATHS:
+                answer.admission = self._gate.enter(scope["method"])
             refuse_nul(scope)
             await self._authenticate(scope)
+            VISITOR.set(answer.admission)
             body.refuse_announced()
             await self._app(scope, body.receive, answer.send)
         except ApiError as error:
@@ -62,6 +70,8 @@ class Edge:
                 error = ApiError(SERVER_ERROR.format(answer.request_id))
             if not answer.started:
                 await error_response(error)(scope, receive, answer.send)
+        finally:
+            answer.leave()
 
     async def _authenticate(self, scope: Scope) -> None:
         """Find the project of the request's key. Raises Unauthorized."""
@@ -72,14 +82,16 @@ class Edge:
         key = key_of(Headers(scope=scope))
         if not key:
             raise Unauthorized(NO_KEY)
-        project_id = await self._keys.project_of(key)
-        if project_id is None:
+        caller = await self._keys.caller(key)
+        if caller is None:
             raise Unauthorized(
                 f"Incorrect API key provided: {masked(key)}. You can find your API key at "
                 "https://platform.openai.com/account/api-keys.",
                 code="invalid_api_key",
             )
-        scope["project_id"] = project_id
+        scope["caller"] = caller
+        scope["project_id"] = caller.project_id
+        scope["key_id"] = caller.key_id
 
 
 class Answer:
@@ -92,6 +104,7 @@ class Answer:
         self._began = time.perf_counter()
         self.request_id = "req_" + secrets.token_hex(16)
         self.started = False
+        self.admission: Admission | None = None
         self._closes = False
 
     async def send(self, message: Message) -> None:
@@ -103,6 +116,9 @@ class Answer:
             headers["openai-organization"] = ORGANIZATION
             if project_id := self._scope.get("project_id"):
                 headers["openai-project"] = project_id
+            headers.update(self._scope.get("rate_headers", NO_HEADERS))
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                self.leave()
             spent = (time.perf_counter() - self._began) * 1000
             headers["openai-processing-ms"] = str(round(spent))
             if self._body.is_unread:
@@ -115,6 +131,11 @@ class Answer:
             await self._body.drain()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    def leave(self) -> None:
+        """The request makes room for others."""
+        if self.admission is not None:
+            self.admission.leave()
 
 
 def refuse_nul(scope: Scope) -> None:

@@ -1,9 +1,11 @@
 """API keys: 43 random characters behind `sk-`, of which only the SHA-256 is kept."""
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.exc import IntegrityError
@@ -11,14 +13,29 @@ from sqlalchemy.exc import IntegrityError
 from threadloom.db.database import Database
 from threadloom.db.rows import ApiKeyRow, ProjectRow
 from threadloom.db.tx import Tx
+from threadloom.types.limits import NO_OVERRIDES, LimitOverrides
 
 DEFAULT_PROJECT = "default"
 TRUSTED_FOR = 1.0
 """Seconds that a checked key is believed, so that a revoked one is dead within them in every process."""
 MAX_REMEMBERED = 10_000
-BY_HASH = select(ApiKeyRow.project_id).where(
-    ApiKeyRow.sha256 == bindparam("sha256"), ApiKeyRow.revoked_at.is_(None)
+ADMIN = "admin"
+"""The id of the key that is a setting and not a row."""
+BY_HASH = (
+    select(ApiKeyRow.project_id, ApiKeyRow.id, ProjectRow.limits, ApiKeyRow.limits)
+    .join(ProjectRow, ProjectRow.id == ApiKeyRow.project_id)
+    .where(ApiKeyRow.sha256 == bindparam("sha256"), ApiKeyRow.revoked_at.is_(None))
 )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is, and the limits that were set for the project and for the key alone."""
+
+    project_id: str
+    key_id: str
+    project: LimitOverrides = NO_OVERRIDES
+    key: LimitOverrides = NO_OVERRIDES
 
 
 def sha256(key: str) -> str:
@@ -31,24 +48,38 @@ def masked(key: str) -> str:
 
 
 class Keys:
-    """Tells which project a key belongs to."""
+    """Tells whose a key is."""
 
     def __init__(self, database: Database, *, admin_key: str | None, default_project: str) -> None:
         self._database = database
         self._admin = sha256(admin_key) if admin_key else None
         self._default_project = default_project
-        self._remembered: dict[str, tuple[str, float]] = {}
+        self._remembered: dict[str, tuple[Caller, float]] = {}
+        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
 
-    async def project_of(self, key: str) -> str | None:
-        """The key's project; None when no such key works."""
+    async def caller(self, key: str) -> Caller | None:
+        """Whose the key is; None when no such key works."""
         digest = sha256(key)
         if self._admin and hmac.compare_digest(digest, self._admin):
-            return self._default_project
+            digest = ADMIN
         now = self._database.clock.now()
-        project_id, until = self._remembered.get(digest, ("", 0.0))
-        if until - TRUSTED_FOR <= now < until:
-            return project_id
-        found = await self._database.read(project_of_hash, digest)
+        found = self._remembered.get(digest)
+        if found is not None and found[1] - TRUSTED_FOR <= now < found[1]:
+            return found[0]
+        # A key is looked up once for all requests that come meanwhile.
+        if (asked := self._asked.get(digest)) is None:
+            asked = self._asked[digest] = asyncio.ensure_future(self._look_up(digest))
+        return await asyncio.shield(asked)
+
+    async def _look_up(self, digest: str) -> Caller | None:
+        now = self._database.clock.now()
+        try:
+            if digest == ADMIN:
+                found = await self._database.read(admin_caller, self._default_project)
+            else:
+                found = await self._database.read(caller_of_hash, digest)
+        finally:
+            del self._asked[digest]
         self._remembered.pop(digest, None)
         if found is not None:
             if len(self._remembered) >= MAX_REMEMBERED:
@@ -57,8 +88,14 @@ class Keys:
         return found
 
 
-def project_of_hash(tx: Tx, digest: str) -> str | None:
-    return tx.session.scalar(BY_HASH, {"sha256": digest})
+def caller_of_hash(tx: Tx, digest: str) -> Caller | None:
+    row = tx.session.execute(BY_HASH, {"sha256": digest}).one_or_none()
+    return None if row is None else Caller(*row)
+
+
+def admin_caller(tx: Tx, project_id: str) -> Caller:
+    limits = tx.session.scalar(select(ProjectRow.limits).where(ProjectRow.id == project_id))
+    return Caller(project_id, ADMIN, limits or NO_OVERRIDES)
 
 
 def ensure_project(tx: Tx, name: str = DEFAULT_PROJECT) -> str:
@@ -75,7 +112,7 @@ def ensure_project(tx: Tx, name: str = DEFAULT_PROJECT) -> str:
     return project_id
 
 
-def create_key(tx: Tx, *, project: str, name: str) -> str:
+def create_key(tx: Tx, *, project: str, name: str, limits: LimitOverrides = NO_OVERRIDES) -> str:
     """Make a key; what this returns is the only time it is seen."""
     key = "sk-" + secrets.token_urlsafe(32)
     row = ApiKeyRow(
@@ -85,6 +122,7 @@ def create_key(tx: Tx, *, project: str, name: str) -> str:
         sha256=sha256(key),
         hint=masked(key),
         created_at=tx.now,
+        limits=limits,
     )
     tx.session.add(row)
     return key

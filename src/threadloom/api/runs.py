@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import ColumnElement
 
 from threadloom.api.context import Db, Listing, RunId, Server, ThreadId, page_of
@@ -25,25 +25,39 @@ from threadloom.types.shared import Page
 
 router = APIRouter(prefix="/v1", tags=["Runs"], route_class=AssistantsRoute)
 SOON = frozenset[RunStatus]({"queued", "in_progress", "cancelling"})
+
+
+async def key_id(request: Request) -> str | None:
+    """Whose tokens a run spends."""
+    return request.scope["key_id"]
+
+
+KeyId = Annotated[str | None, Depends(key_id)]
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 @router.post("/threads/runs", response_model=Run, responses=STREAM)
 async def create_thread_and_run(
-    body: ThreadAndRunCreate, db: Db, server: Server, included: Included
+    body: ThreadAndRunCreate, db: Db, server: Server, included: Included, key_id: KeyId
 ) -> Run | Response:
     run = await db.write(
         actions.create_thread_and_run,
         body,
         expires_after=server.settings.runs.expires_after,
         tables=server.takes_tables,
+        key_id=key_id,
     )
     return stream_run(server.feed, run.id, included) if body.stream else run
 
 
 @router.post("/threads/{thread_id}/runs", response_model=Run, responses=STREAM)
 async def create_run(
-    thread_id: ThreadId, body: RunCreate, db: Db, server: Server, included: Included
+    thread_id: ThreadId,
+    body: RunCreate,
+    db: Db,
+    server: Server,
+    included: Included,
+    key_id: KeyId,
 ) -> Run | Response:
     run = await db.write(
         actions.create_run,
@@ -51,6 +65,7 @@ async def create_run(
         body,
         expires_after=server.settings.runs.expires_after,
         tables=server.takes_tables,
+        key_id=key_id,
     )
     return stream_run(server.feed, run.id, included) if body.stream else run
 

@@ -7,11 +7,14 @@ from threadloom.api.keys import create_key, list_keys, revoke_key
 from threadloom.commands.opened import open_database
 from threadloom.config import Settings
 from threadloom.errors import StartError
+from threadloom.types.limits import NO_OVERRIDES, LimitOverrides
 
 
-async def create(settings: Settings, *, project: str, name: str) -> str:
+async def create(
+    settings: Settings, *, project: str, name: str, limits: LimitOverrides = NO_OVERRIDES
+) -> str:
     async with open_database(settings) as database:
-        return await database.write(create_key, project=project, name=name)
+        return await database.write(create_key, project=project, name=name, limits=limits)
 
 
 async def show(settings: Settings) -> None:

@@ -37,3 +37,18 @@ class Server(Section):
         default=0.5,
         description="The polling interval recommended to SDKs (`openai-poll-after-ms`).",
     )
+    max_requests: int = Field(
+        default=512,
+        ge=1,
+        description="Requests that one process works on at once, open streams aside; more are refused with 503.",
+    )
+    max_connections: int = Field(
+        default=4096,
+        ge=1,
+        description="Open connections of one process; requests on further ones are refused with 503.",
+    )
+    max_queued_runs: int = Field(
+        default=1000,
+        ge=1,
+        description="Runs of all projects that wait for a worker; while there are more, new ones are refused with 503.",
+    )

@@ -2,14 +2,38 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from threadloom.errors import Overloaded
+
 MAX_BATCH = 64
+
+
+class Visitor(Protocol):
+    """Who waits for a job and may be refused. What works behind the API is no visitor."""
+
+    def queued(self) -> None:
+        """On the loop: a job waits."""
+        ...
+
+    def served(self) -> None:
+        """On the loop: it waits no more."""
+        ...
+
+    def refusal(self, waited: float) -> Overloaded | None:
+        """In a database thread: why the job, whose turn has come after so many seconds, is not done."""
+        ...
+
+
+VISITOR: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
+"""Whom the current task works for."""
 
 
 @dataclass(eq=False)
@@ -19,11 +43,22 @@ class Job:
     action: Callable[[Connection], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    visitor: Visitor | None = None
+    since: float = field(default_factory=time.monotonic)
     result: Any = None
     error: BaseException | None = None
 
+    @property
+    def is_refused(self) -> bool:
+        """In a database thread: whether the visitor has waited too long; the error then says so."""
+        if self.visitor is not None:
+            self.error = self.visitor.refusal(time.monotonic() - self.since)
+        return self.error is not None
+
     def settle(self) -> None:
         """On the loop: hand the outcome to whoever still waits."""
+        if self.visitor is not None:
+            self.visitor.served()
         if self.future.done():
             return
         if self.error is None:
@@ -58,7 +93,10 @@ class Lane:
     def submit(self, action: Callable[[Connection], Any]) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._jobs.put(Job(action, loop, future))
+        visitor = VISITOR.get()
+        if visitor is not None:
+            visitor.queued()
+        self._jobs.put(Job(action, loop, future, visitor))
         return future
 
     def close(self) -> None:
@@ -71,11 +109,13 @@ class Lane:
     def _loop(self) -> None:
         connection: Connection | None = None
         while jobs := self._take():
+            accepted = [job for job in jobs if not job.is_refused]
             try:
                 connection = connection or self._connect()
-                self._work(connection, jobs)
+                if accepted:
+                    self._work(connection, accepted)
             except Exception as error:  # noqa: BLE001 - a fault ends its jobs, never the thread
-                for job in jobs:
+                for job in accepted:
                     job.error = job.error or error
             settle(jobs)
         if connection is not None:

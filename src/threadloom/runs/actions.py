@@ -40,9 +40,15 @@ CONTROL = "control"
 
 
 def create_run(
-    tx: ProjectTx, thread_id: str, body: RunCreate, *, expires_after: float, tables: bool
+    tx: ProjectTx,
+    thread_id: str,
+    body: RunCreate,
+    *,
+    expires_after: float,
+    tables: bool,
+    key_id: str | None = None,
 ) -> Run:
-    """Queue a run on a thread. Refused while another run is active. `tables` says whether vector stores take tables."""
+    """Queue a run on a thread. Refused while another run is active. `tables` says whether vector stores take tables, `key_id` who asks."""
     files = attached(tx, body.additional_messages or (), tables=tables)
     thread = tx.get(ThreadRow, thread_id, lock=True)
     assistant = tx.get(AssistantRow, body.assistant_id)
@@ -50,7 +56,7 @@ def create_run(
     use_attached(tx, thread, files, tables=tables)
     for message in body.additional_messages or ():
         add_message(tx, thread, message)
-    run = new_run(tx, thread, assistant, body, expires_after)
+    run = new_run(tx, thread, assistant, body, expires_after, key_id)
     run.additional_instructions = body.additional_instructions
     refuse_nothing_to_say(tx, run)
     insert_row(tx.session, run)
@@ -59,12 +65,17 @@ def create_run(
 
 
 def create_thread_and_run(
-    tx: ProjectTx, body: ThreadAndRunCreate, *, expires_after: float, tables: bool
+    tx: ProjectTx,
+    body: ThreadAndRunCreate,
+    *,
+    expires_after: float,
+    tables: bool,
+    key_id: str | None = None,
 ) -> Run:
     """Make a thread and queue a run on it."""
     assistant = tx.get(AssistantRow, body.assistant_id)
     thread = create_thread(tx, body.thread or ThreadCreate(), tables=tables)
-    run = new_run(tx, thread, assistant, body, expires_after)
+    run = new_run(tx, thread, assistant, body, expires_after, key_id)
     run.tool_resources = chosen_resources(tx, body.tool_resources, tables=tables)
     refuse_nothing_to_say(tx, run)
     insert_row(tx.session, run)
@@ -87,11 +98,13 @@ def new_run(
     assistant: AssistantRow,
     body: RunOptions,
     expires_after: float,
+    key_id: str | None,
 ) -> RunRow:
     """A run with its settings as they are now: later changes of the assistant do not reach it."""
     return RunRow(
         id=tx.ids.new("run_"),
         project_id=tx.project_id,
+        key_id=key_id,
         thread_id=thread.id,
         assistant_id=assistant.id,
         created_at=tx.now,

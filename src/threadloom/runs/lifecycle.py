@@ -28,6 +28,7 @@ from threadloom.types.runs import (
     RunStatus,
     RunUsage,
 )
+from threadloom.usage import record_usage
 
 LOST = LastError(
     code="server_error",
@@ -75,6 +76,7 @@ def end_run(tx: RunTx, status: RunStatus) -> None:
     run.kept_since = tx.clock.now()
     if status != "expired":
         run.expires_at = None
+    record_usage(tx, run)
     tx.emit(f"thread.run.{status}", Run.model_validate(run))
 
 

@@ -47,10 +47,12 @@ class TombstoneRow(Row):
 
 
 class UsageRow(Row):
-    """What one key's runs of one assistant and model used on one day (`2026-11-21`, UTC)."""
+    """What one key's runs of one assistant and model used on one day (`2026-11-21`, UTC).
+
+    Each process has a part of its own.
+    """
 
     __tablename__ = "usage"
-    __table_args__ = (Index(None, "project_id", "day"),)
 
     project_id: Mapped[str] = mapped_column(
         Text, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True
@@ -59,13 +61,14 @@ class UsageRow(Row):
     key_id: Mapped[str] = mapped_column(primary_key=True)
     assistant_id: Mapped[str] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(Serial, primary_key=True)
     runs: Mapped[int] = mapped_column(default=0)
     prompt_tokens: Mapped[int] = mapped_column(default=0)
     completion_tokens: Mapped[int] = mapped_column(default=0)
 
 
 class RateRow(Row):
-    """What one process has let through for one key or project in one window of time: processes add up each other's."""
+    """What one process has counted for one key or project in one minute: processes add up each other's."""
 
     __tablename__ = "rates"
 

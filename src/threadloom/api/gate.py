@@ -1,0 +1,83 @@
+"""Who is let in: a burst queues, a flood is refused before it costs much.
+
+Up to `max_requests` are worked on at once. When more come the server is crowded, until none was refused for a second. Meanwhile a
+request that waits too long for its first transaction is refused as well, and others are let in only while few wait: what is let in
+is answered about as fast as ever. A burst that fits is not a flood, and waits its turn.
+"""
+
+import time
+
+from threadloom.errors import Overloaded
+
+CROWDED_FOR = 1.0
+"""Seconds without a refusal after which the server is not crowded any more."""
+CROWDED_ROOM = 8
+"""Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
+CROWDED_PATIENCE = 0.02
+"""Seconds that one of them may wait."""
+SPREAD = 16
+READS = frozenset({"GET", "HEAD"})
+
+
+class Gate:
+    """Counts the requests of one process."""
+
+    def __init__(self, max_requests: int) -> None:
+        self._max_requests = max_requests
+        self._crowded_until = 0.0
+        self._refused = 0
+        self.active = 0
+        self.waiting = {True: 0, False: 0}
+
+    @property
+    def is_crowded(self) -> bool:
+        return time.monotonic() < self._crowded_until
+
+    def enter(self, method: str) -> "Admission":
+        """Let a request in, which has to leave again. Raises Overloaded."""
+        reads = method in READS
+        if self.active >= self._max_requests or (
+            self.waiting[reads] >= CROWDED_ROOM and self.is_crowded
+        ):
+            raise self.refusal()
+        self.active += 1
+        return Admission(self, reads)
+
+    def refusal(self) -> Overloaded:
+        """Those who are refused together shall not come back together."""
+        self._crowded_until = time.monotonic() + CROWDED_FOR
+        self._refused += 1
+        return Overloaded(retry_after=1 + self._refused % SPREAD / SPREAD)
+
+
+class Admission:
+    """A request that was let in, as the lanes of the database know it."""
+
+    def __init__(self, gate: Gate, reads: bool) -> None:
+        self._gate = gate
+        self._reads = reads
+        self._is_inside = True
+        self._jobs = 0
+        self._waiting = 0
+
+    def leave(self) -> None:
+        """It is answered, or streams its answer: then it counts no more."""
+        if self._is_inside:
+            self._is_inside = False
+            self._gate.active -= 1
+
+    def queued(self) -> None:
+        if self._is_inside:
+            self._jobs += 1
+            self._waiting += 1
+            self._gate.waiting[self._reads] += 1
+
+    def served(self) -> None:
+        if self._waiting:
+            self._waiting -= 1
+            self._gate.waiting[self._reads] -= 1
+
+    def refusal(self, waited: float) -> Overloaded | None:
+        """Only the first transaction is refused: later ones belong to something that has begun."""
+        is_late = self._is_inside and self._jobs == 1 and waited > CROWDED_PATIENCE
+        return self._gate.refusal() if is_late and self._gate.is_crowded else None
