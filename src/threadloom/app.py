@@ -24,6 +24,7 @@ from threadloom.api.bodies import BodyLimits
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
 from threadloom.api.gate import Gate
+from threadloom.api.idempotency import Idempotency
 from threadloom.api.limits import Limits
 from threadloom.types.errors import Refusal
 
@@ -61,8 +62,15 @@ def create_app(context: Context) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     answers.install(app)
-    settings = context.settings
+    settings, limits = context.settings, BodyLimits.of(context.settings)
     # What is added later stands further outside.
+    app.add_middleware(
+        Idempotency,
+        database=context.database,
+        rules=settings.idempotency,
+        limits=limits,
+        lease=settings.runs.lease,
+    )
     app.add_middleware(
         Limits,
         database=context.database,
@@ -70,5 +78,5 @@ def create_app(context: Context) -> FastAPI:
         max_queued_runs=settings.server.max_queued_runs,
     )
     gate = Gate(settings.server.max_requests)
-    app.add_middleware(Edge, keys=context.keys, limits=BodyLimits.of(settings), gate=gate)
+    app.add_middleware(Edge, keys=context.keys, limits=limits, gate=gate)
     return app

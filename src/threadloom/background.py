@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from threadloom.api import keyed
 from threadloom.api.context import Context
 from threadloom.db.database import Database
 from threadloom.db.rows import ThreadRow
@@ -108,6 +109,7 @@ class Background:
             await files.sweep(self._context.database, self._context.blobs)
             await stores.sweep(self._context.database)
             await self._ingestion.sweep()
+            await keyed.sweep(self._context.database, self._context.settings.idempotency.keep)
             await end_orphans(self._context.database, self._sandbox)
             await opening.sweep(self._sandbox)
             self._problem = None

@@ -43,9 +43,12 @@ async def context(request: Request) -> Context:
 
 
 async def project_database(request: Request) -> ProjectDatabase:
-    """The database as the key's project sees it; the edge has checked the key."""
-    database: Database = request.app.state.context.database
-    return database.project(request.scope["project_id"])
+    """The database as the key's project sees it; the edge has checked the key. A request with an `Idempotency-Key` has its own."""
+    database: ProjectDatabase | None = request.scope.get("project_database")
+    if database is None:
+        shared: Database = request.app.state.context.database
+        database = shared.project(request.scope["project_id"])
+    return database
 
 
 async def page_query(

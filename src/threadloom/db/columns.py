@@ -21,13 +21,19 @@ class Json(TypeDecorator[Any]):
         self.kind = repr(kind)  # what SQLAlchemy compares its cached statements by
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
+    def to_json(self, value: Any) -> Any:
+        return None if value is None else self._adapter.dump_python(value, mode="json")
+
+    def from_json(self, value: Any) -> Any:
+        return None if value is None else self._adapter.validate_python(value)
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         del dialect
-        return None if value is None else self._adapter.dump_python(value, mode="json")
+        return self.to_json(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         del dialect
-        return None if value is None else self._adapter.validate_python(value)
+        return self.from_json(value)
 
 
 def dumps(value: Any) -> str:
