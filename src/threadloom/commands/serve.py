@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from threadloom import __version__
+from threadloom.api.connections import BoundedProtocol
 from threadloom.api.context import Context
 from threadloom.api.keys import first_key
 from threadloom.app import create_app
@@ -50,6 +51,8 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                http=BoundedProtocol,
+                limit_concurrency=settings.max_connections,
                 timeout_graceful_shutdown=GRACE,
             )
         )
