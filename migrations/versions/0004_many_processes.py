@@ -114,28 +114,46 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_webhook_deliveries_due_at"),
-            ["due_at"],
+            batch_op.f("ix_webhook_deliveries_due_at_endpoint_id"),
+            ["due_at", "endpoint_id"],
             unique=False,
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )
         batch_op.create_index(
-            batch_op.f("ix_webhook_deliveries_endpoint_id_subject_seq"),
-            ["endpoint_id", "subject", "seq"],
+            batch_op.f("ix_webhook_deliveries_ended_at"),
+            ["ended_at"],
+            unique=False,
+            sqlite_where=sa.text("ended_at IS NOT NULL"),
+            postgresql_where=sa.text("ended_at IS NOT NULL"),
+        )
+        batch_op.create_index(
+            batch_op.f("ix_webhook_deliveries_endpoint_id_seq"),
+            ["endpoint_id", "seq"],
             unique=False,
         )
         batch_op.create_index(
-            batch_op.f("ix_webhook_deliveries_project_id_seq"), ["project_id", "seq"], unique=False
+            batch_op.f("ix_webhook_deliveries_endpoint_id_subject_seq"),
+            ["endpoint_id", "subject", "seq"],
+            unique=False,
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+            postgresql_where=sa.text("due_at IS NOT NULL"),
         )
 
     op.create_table(
         "webhook_endpoints",
-        sa.Column("name", sa.Text(), nullable=True),
+        sa.Column("name", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
-        sa.Column("events", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("event_types", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column(
+            "updated_at", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("signing_secret", sa.Text(), nullable=False),
+        sa.Column("old_secret", sa.Text(), nullable=True),
+        sa.Column(
+            "old_secret_until", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
@@ -189,10 +207,19 @@ def downgrade() -> None:
 
     op.drop_table("webhook_endpoints")
     with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_webhook_deliveries_project_id_seq"))
-        batch_op.drop_index(batch_op.f("ix_webhook_deliveries_endpoint_id_subject_seq"))
         batch_op.drop_index(
-            batch_op.f("ix_webhook_deliveries_due_at"),
+            batch_op.f("ix_webhook_deliveries_endpoint_id_subject_seq"),
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+            postgresql_where=sa.text("due_at IS NOT NULL"),
+        )
+        batch_op.drop_index(batch_op.f("ix_webhook_deliveries_endpoint_id_seq"))
+        batch_op.drop_index(
+            batch_op.f("ix_webhook_deliveries_ended_at"),
+            sqlite_where=sa.text("ended_at IS NOT NULL"),
+            postgresql_where=sa.text("ended_at IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            batch_op.f("ix_webhook_deliveries_due_at_endpoint_id"),
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         )

@@ -19,6 +19,7 @@ from threadloom.api import (
     uploads,
     vector_store_files,
     vector_stores,
+    webhooks,
 )
 from threadloom.api.bodies import BodyLimits
 from threadloom.api.context import Context
@@ -42,6 +43,7 @@ ROUTERS = (
     files,
     uploads,
     models,
+    webhooks,
     health,
 )
 

@@ -1,4 +1,4 @@
-"""The composition root of what works behind the API: runs, ingestion, and clearing away."""
+"""The composition root of what works behind the API: runs, ingestion, webhooks, and clearing away."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from threadloom import usage
 from threadloom.api import keyed
 from threadloom.api.context import Context
 from threadloom.db.database import Database
@@ -23,6 +22,7 @@ from threadloom.runs.pictures import Pictures
 from threadloom.runs.tools import BuiltInTools
 from threadloom.sandbox import opening
 from threadloom.sandbox.session import Sandbox, SandboxUnavailable
+from threadloom.webhooks.delivery import Deliveries
 from threadloom.worker import Worker
 
 SWEEP_EVERY = 60.0
@@ -66,6 +66,9 @@ class Background:
             folder=settings.data_dir / "tmp",
             lease=settings.runs.lease,
         )
+        self._deliveries = Deliveries(
+            context.database, settings.webhooks, settings.outbound, lease=settings.runs.lease
+        )
 
     async def run(self) -> None:
         """Work until drained."""
@@ -76,6 +79,7 @@ class Background:
                 async with asyncio.TaskGroup() as workers:
                     workers.create_task(self._worker.run())
                     workers.create_task(self._ingestion.run())
+                    workers.create_task(self._deliveries.run())
                 sandboxes.cancel()
                 sweeping.cancel()
         finally:
@@ -87,6 +91,7 @@ class Background:
         """Claim nothing more and hand back what is held; `run` then returns."""
         self._worker.drain()
         self._ingestion.drain()
+        self._deliveries.drain()
 
     async def _start_sandboxes(self) -> None:
         problem = await opening.start(self._sandbox)
@@ -110,7 +115,7 @@ class Background:
             await files.sweep(self._context.database, self._context.blobs)
             await stores.sweep(self._context.database)
             await self._ingestion.sweep()
-            await self._context.database.write(usage.forget)
+            await self._deliveries.sweep()
             await keyed.sweep(self._context.database, self._context.settings.idempotency.keep)
             await end_orphans(self._context.database, self._sandbox)
             await opening.sweep(self._sandbox)

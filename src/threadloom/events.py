@@ -7,7 +7,7 @@ that states a fact is published only after its commit (ADR 0003).
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +25,10 @@ from threadloom.db.rows import EventRow, RunRow
 from threadloom.db.signal import POLL
 from threadloom.db.tx import Tx
 from threadloom.leases import Claim, hold, still_held
+from threadloom.outbox import announce
+from threadloom.types.run_steps import RunStep
+from threadloom.types.runs import Run
+from threadloom.types.webhooks import EVENT_TYPES, EventType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +43,12 @@ ENDS = frozenset(
     f"thread.run.{status}"
     for status in ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
 )
+ANNOUNCED: dict[str, EventType] = {
+    # That a run is to be cancelled is announced when its client asks for it: the worker tells its stream later.
+    name: name
+    for name in EVENT_TYPES
+    if name != "thread.run.cancelling"
+}
 log = structlog.get_logger()
 
 
@@ -77,8 +87,20 @@ class RunTx(Tx):
         )
 
     def emit(self, name: str, sent: BaseModel) -> None:
-        """Append a fact: the object as it now stands."""
+        """Append a fact: the object as it now stands. Webhooks are told of it too."""
         self.append(name, sent.model_dump_json())
+        match sent:
+            case Run():
+                self.announce(name, {"id": sent.id, "thread_id": sent.thread_id})
+            case RunStep():
+                ids = {"id": sent.id, "run_id": sent.run_id, "thread_id": sent.thread_id}
+                self.announce(name, ids)
+            case _:
+                pass
+
+    def announce(self, name: str, ids: Mapping[str, str]) -> None:
+        if name in ANNOUNCED:
+            announce(self, self.run.project_id, ANNOUNCED[name], self.run.id, ids)
 
     def append(self, name: str, data: str) -> None:
         self.seq += 1

@@ -19,6 +19,9 @@ Prefix = Literal[
     "proj_",
     "key_",
     "req_",
+    "evt_",
+    "whe_",
+    "whd_",
 ]
 ALPHABET = string.ascii_letters + string.digits
 LENGTH = 24

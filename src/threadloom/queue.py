@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.db.database import Database
 from threadloom.db.signal import Bell
+from threadloom.db.tx import Tx
 from threadloom.leases import Claim, LeasedRow, LeaseLost, claim, next_due, renew
 
 RENEWALS = 3
@@ -70,14 +71,19 @@ class Queue(Generic[LeasedRow]):
         *,
         concurrency: int,
         lease: float,
+        take: Callable[[Tx, float, int], Sequence[Claim]] | None = None,
     ) -> None:
-        """`channel` wakes this queue; `drive` does what there is to do for one claimed row, also when it was aborted."""
+        """`channel` wakes this queue; `drive` does what there is to do for one claimed row, also when it was aborted.
+
+        `take` claims rows for a lease of so many seconds, up to a number of them; otherwise it is the longest due first.
+        """
         self._database = database
         self._kind = kind
         self._channel = channel
         self._drive = drive
         self._concurrency = concurrency
         self._lease = lease
+        self._take = take or self._take_longest_due
         self._held: dict[str, Held] = {}
         self._bell = Bell()
         self._more = False
@@ -131,9 +137,12 @@ class Queue(Generic[LeasedRow]):
             if due is None or due > self._database.clock.now():
                 return ()
             self._database.signal.missed += 1
-        claims = await self._database.write(claim, self._kind, lease=self._lease, limit=free)
+        claims = await self._database.write(self._take, self._lease, free)
         self._more = len(claims) == free
         return claims
+
+    def _take_longest_due(self, tx: Tx, lease: float, limit: int) -> Sequence[Claim]:
+        return claim(tx, self._kind, lease=lease, limit=limit)
 
     def _start(self, tasks: asyncio.TaskGroup, one: Claim) -> None:
         self.abort(one.id, AbortReason.LEASE_LOST)  # our own lease ran out before we renewed it

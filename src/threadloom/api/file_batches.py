@@ -26,6 +26,7 @@ from threadloom.types.vector_stores import (
     VectorStoreFile,
     VectorStoreFileStatus,
 )
+from threadloom.webhooks.stores import batches_left
 
 router = APIRouter(
     prefix="/v1/vector_stores/{vector_store_id}/file_batches",
@@ -84,6 +85,7 @@ def create(tx: ProjectTx, store_id: str, body: FileBatchCreate, *, tables: bool)
     stores.attach(tx, store_id, body.all_files, tables=tables, batch_id=batch.id)
     tx.session.flush()
     insert_row(tx.session, batch)
+    batches_left(tx, [batch.id])  # all of its files may have been there before
     return shown(tx, store_id, batch.id)
 
 
@@ -108,8 +110,8 @@ def cancel(tx: ProjectTx, store_id: str, batch_id: str) -> FileBatch:
     batch = shown(tx, store_id, batch_id)
     if batch.status != "in_progress":
         return batch
-    stores.give_up(tx, VectorStoreFileRow.batch_id == batch_id)
     tx.get(FileBatchRow, batch_id).cancelled_at = tx.now
+    stores.give_up(tx, VectorStoreFileRow.batch_id == batch_id)
     tx.session.flush()
     return shown(tx, store_id, batch_id)
 

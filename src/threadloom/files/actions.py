@@ -18,6 +18,7 @@ from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown, Tx
 from threadloom.files.strays import discard
 from threadloom.types.files import FileExpiresAfter, Purpose
 from threadloom.types.tools import ToolResources
+from threadloom.webhooks.stores import batches_left, leaving
 
 REFUSED_BY_OPENAI = frozenset({"assistants", "user_data"})
 """Purposes of Files whose content could not be downloaded."""
@@ -138,9 +139,11 @@ def detach(tx: Tx, file: FileRow) -> None:
             .values(generation=VectorStoreRow.generation + 1)
         )
         tx.wake(store_id)
-    for row in tx.session.scalars(found.order_by(VectorStoreFileRow.seq).with_for_update()):
+    rows = tx.session.scalars(found.order_by(VectorStoreFileRow.seq).with_for_update()).all()
+    for row in rows:
         tx.session.merge(StrayChunksRow(store_file_seq=row.seq))
         tx.delete(row)
+    batches_left(tx, leaving(rows))
 
 
 def forget_in_tools(tx: Tx, file: FileRow) -> None:

@@ -29,6 +29,7 @@ from threadloom.retrieval.embedder import Embedder, EmbeddingError, Windows
 from threadloom.retrieval.parsing import Chunk, Parsed, Parser, UnreadableFile
 from threadloom.retrieval.stores import INGESTION, discard_chunks, raise_generation
 from threadloom.types.vector_stores import FileError, FileErrorCode, StaticChunking
+from threadloom.webhooks.stores import files_ended
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -302,6 +303,7 @@ def complete(tx: Tx, job: Job, last: Embedded | None) -> None:
         complete_longer(tx, job, last)
     else:
         complete_short(tx, job, last)
+    files_ended(tx, [job.claim.id], "completed")
     tx.wake(job.store_id)
 
 
@@ -338,6 +340,7 @@ def close(tx: Tx, row: VectorStoreFileRow, code: FileErrorCode, message: str) ->
     row.status = "failed"
     row.last_error = FileError(code=code, message=message)
     row.due_at = None
+    files_ended(tx, [row.id], "failed")
     tx.wake(row.vector_store_id)
 
 

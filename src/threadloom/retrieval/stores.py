@@ -26,6 +26,7 @@ from threadloom.types.vector_stores import (
     expiry,
     sizes,
 )
+from threadloom.webhooks.stores import batches_left, files_ended, leaving
 
 INGESTION = "ingestion"
 """The channel that wakes workers: a file is due for ingestion. A store's own id is woken when one of its files is done."""
@@ -213,6 +214,7 @@ def keep(
     """Files that are there already; each belongs to the batch that named it last."""
     if batch_id is not None:
         update_files(tx, rows, batch_id=batch_id)
+        batches_left(tx, leaving(rows))
     for row in rows:
         attributes = wanted[row.id].attributes
         if attributes is not None and attributes != row.attributes:
@@ -276,6 +278,7 @@ def remove(tx: Tx, rows: Sequence[VectorStoreFileRow]) -> None:
     tx.session.execute(
         delete(VectorStoreFileRow).where(of_rows).execution_options(synchronize_session=False)
     )
+    batches_left(tx, leaving(rows))
 
 
 def give_up(tx: Tx, *conditions: ColumnElement[bool]) -> None:
@@ -289,6 +292,7 @@ def give_up(tx: Tx, *conditions: ColumnElement[bool]) -> None:
     rows = tx.session.scalars(unfinished).all()
     discard_chunks(tx, VectorStoreFileRow.seq.in_([row.seq for row in rows]))
     update_files(tx, rows, status="cancelled", due_at=None, epoch=VectorStoreFileRow.epoch + 1)
+    files_ended(tx, [row.id for row in rows], "cancelled")
     for row in rows:
         tx.wake(row.vector_store_id)
 

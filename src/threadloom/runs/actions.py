@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
+from threadloom import outbox
 from threadloom.db.insert import insert_row
 from threadloom.db.rows import AssistantRow, MessageRow, RunRow, RunStepRow, ThreadRow
 from threadloom.db.tx import ProjectTx, Shown
@@ -177,6 +178,8 @@ def cancel_run(tx: ProjectTx, thread_id: str, run_id: str) -> Run:
     run.required_action = None
     if not held:
         run.due_at = tx.clock.now()
+    ids = {"id": run.id, "thread_id": run.thread_id}
+    outbox.announce(tx, run.project_id, "thread.run.cancelling", run.id, ids)
     tx.wake(CONTROL)
     tx.wake(QUEUE)
     return Run.model_validate(run)
