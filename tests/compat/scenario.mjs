@@ -122,6 +122,15 @@ const scripted = {
     await refused(OpenAI.NotFoundError, threads.retrieve(made.id));
   },
 
+  async whatIsSentAgainWithItsKeyIsDoneOnce() {
+    const key = `key ${Math.random()}`;
+    const header = { idempotencyHeader: "Idempotency-Key" };
+    const careful = Object.assign(new OpenAI({ baseURL: address }), header).beta.threads;
+    const first = await threads.create({}, { headers: { "Idempotency-Key": key } });
+    assert.equal((await careful.create({}, { idempotencyKey: key })).id, first.id);
+    assert.notEqual((await careful.create({})).id, first.id);
+  },
+
   async messagesHaveTextPartsAndPictures() {
     const thread = (await threads.create()).id;
     const first = await messages.create(thread, { role: "user", content: "Hi" });

@@ -1,9 +1,11 @@
 """Assistants, threads and messages, and how they are refused."""
 
 import itertools
+import secrets
 from typing import Any
 
 import openai
+from openai import OpenAI
 
 from tests.compat.scenario.base import (
     HANG,
@@ -46,6 +48,16 @@ class Resources(Scenario):
         assert threads.retrieve(made.id).metadata == {"k": "w"}
         assert threads.delete(made.id).deleted
         refused(openai.NotFoundError, lambda: threads.retrieve(made.id))
+
+    def what_is_sent_again_with_its_key_is_done_once(self) -> None:
+        key = {"Idempotency-Key": secrets.token_hex()}
+        made = self._beta.threads.create(extra_headers=key)
+        assert self._beta.threads.create(extra_headers=key).id == made.id
+        careful = OpenAI()
+        careful._idempotency_header = "Idempotency-Key"  # pyright: ignore[reportPrivateUsage] - there is no public name
+        raw = careful.beta.threads.with_raw_response
+        keys = [raw.create().http_request.headers["idempotency-key"] for _ in range(2)]
+        assert keys[0] != keys[1]
 
     def messages_have_text_parts_and_pictures(self) -> None:
         thread = self._beta.threads.create().id
