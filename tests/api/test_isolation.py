@@ -1,12 +1,13 @@
 """A project sees its own objects only: what belongs to another is as unknown as what never was."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
 from itertools import product
 from typing import Any
 
 import httpx2
 import orjson
 import pytest
+from fastapi.routing import iter_route_contexts
 from openai import AsyncOpenAI
 
 from tests.api.stores import make_store
@@ -19,15 +20,32 @@ from tests.api.wire import (
     make_file,
     make_thread,
     make_upload,
+    post,
     run_to_end,
 )
-from tests.support.server import Running
-from threadloom.testing import ScriptedModel
+from tests.support.receiver import LOCAL
+from tests.support.server import Running, running_server
+from threadloom.api.edge import OPEN_PATHS
+from threadloom.api.keys import list_keys, revoke_key
+from threadloom.app import create_app
+from threadloom.testing import ScriptedModel, ScriptedModels
 
 EMPTY: Json = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+Route = tuple[str, str]
+"""A method and a path."""
 # Routes that have nothing of a project's.
-SHARED = {"/healthz", "/readyz", "/version", "/v1/models", "/v1/models/{model}"}
-LISTS = {"/v1/assistants", "/v1/threads", "/v1/runs", "/v1/files", "/v1/vector_stores"}
+SHARED = {
+    "/healthz",
+    "/readyz",
+    "/version",
+    "/openapi.json",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/redoc",
+    "/v1/models",
+    "/v1/models/{model}",
+    "/v1/webhook_event_types",
+}
 MESSAGE = {"role": "user", "content": "Hi"}
 BODIES: dict[str, Json] = {
     "/v1/assistants/{assistant_id}": {"name": "Mine"},
@@ -48,6 +66,10 @@ BODIES: dict[str, Json] = {
     "/v1/vector_stores/{vector_store_id}/files/{file_id}": {"attributes": {}},
     "/v1/vector_stores/{vector_store_id}/file_batches": {"file_ids": ["{file_id}"]},
     "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel": {},
+    "/v1/webhook_endpoints/{webhook_endpoint_id}": {"name": "Mine"},
+    "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret": {},
+    "/v1/webhook_endpoints/{webhook_endpoint_id}/test": {"event_type": "thread.run.completed"},
+    "/v1/webhook_endpoints/{webhook_endpoint_id}/deliveries/{delivery_id}/replay": {},
 }
 # Routes that make something of nothing: there is no other project's object to name.
 MAKERS = {
@@ -56,6 +78,13 @@ MAKERS = {
     ("post", "/v1/files"),
     ("post", "/v1/uploads"),
     ("post", "/v1/vector_stores"),
+    ("post", "/v1/webhook_endpoints"),
+}
+# Nobody listens there, so that a delivery stays.
+HOOK: Json = {
+    "name": "Theirs",
+    "url": "http://127.0.0.1:9/",
+    "event_types": ["thread.run.completed"],
 }
 
 
@@ -110,14 +139,23 @@ Ids = dict[str, str]
 
 
 @pytest.fixture
+async def server(database_url: str, model: ScriptedModel) -> AsyncGenerator[Running]:
+    settings = {"outbound": LOCAL}
+    async with running_server(database_url, ScriptedModels(model), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
 async def theirs(http: httpx2.AsyncClient, client: AsyncOpenAI, model: ScriptedModel) -> Ids:
     """One of everything, of the first project."""
     file = (await make_file(http))["id"]
     store = (await make_store(http))["id"]
     batch = await client.vector_stores.file_batches.create_and_poll(store, file_ids=[file])
     assert batch.file_counts.completed == 1
+    hook = (await post(http, "/webhook_endpoints", HOOK))["id"]
     model.says("Hello")
     run = await run_to_end(http)
+    deliveries = await get(http, f"/webhook_endpoints/{hook}/deliveries")
     path = f"/threads/{run['thread_id']}"
     steps = await get(http, f"{path}/runs/{run['id']}/steps")
     messages = await get(http, f"{path}/messages")
@@ -131,6 +169,8 @@ async def theirs(http: httpx2.AsyncClient, client: AsyncOpenAI, model: ScriptedM
         "upload_id": (await make_upload(http))["id"],
         "vector_store_id": store,
         "batch_id": batch.id,
+        "webhook_endpoint_id": hook,
+        "delivery_id": deliveries["first_id"],
     }
 
 
@@ -139,16 +179,26 @@ def unknown(ids: Ids) -> Ids:
     return {name: id_.partition("_")[0] + "_" + "0" * 24 for name, id_ in ids.items()}
 
 
-async def routes(http: httpx2.AsyncClient) -> Iterator[tuple[str, str]]:
-    """Every method and path that the app describes."""
-    root = str(http.base_url).removesuffix("/v1/")
-    paths: dict[str, Json] = (await http.get(f"{root}/openapi.json")).json()["paths"]
-    return ((method, path) for path, methods in paths.items() for method in methods)
+def routes(server: Running) -> list[Route]:
+    """Every method and path of the app's own table, whether it is described or not. HEAD is a GET without its body."""
+    table = list(iter_route_contexts(create_app(server.context).routes))
+    assert all(route.methods for route in table), "a mount or a socket: walk it too"
+    return [
+        (method.lower(), route.path_format or "")
+        for route in table
+        for method in sorted(route.methods or ())
+        if method != "HEAD"
+    ]
 
 
 async def ask(http: httpx2.AsyncClient, method: str, path: str, ids: Ids) -> Answer:
     body = filled(BODIES[path], ids) if method == "post" else None
-    return answer(await http.request(method, path.removeprefix("/v1").format(**ids), json=body))
+    path = filled_path(path, ids).removeprefix("/v1")
+    return answer(await http.request(method, path, json=body))
+
+
+def filled_path(path: str, ids: Ids) -> str:
+    return path.format(model="gpt-4o", **ids)
 
 
 def filled(body: Json, ids: Ids) -> Json:
@@ -175,27 +225,60 @@ async def snapshot(http: httpx2.AsyncClient, ids: Ids) -> list[Any]:
     paths = (assistant, thread, f"{thread}/messages", run, f"{run}/steps", file)
     store = f"/vector_stores/{ids['vector_store_id']}"
     paths += (store, f"{store}/files", f"{store}/file_batches/{ids['batch_id']}")
-    paths += ("/runs", "/assistants", "/files", "/vector_stores")
+    paths += (f"/webhook_endpoints/{ids['webhook_endpoint_id']}",)
+    paths += ("/runs", "/assistants", "/files", "/vector_stores", "/webhook_endpoints")
     return [await get(http, path) for path in paths]
 
 
 async def test_what_others_have_is_unknown_on_every_route(
     server: Running, http: httpx2.AsyncClient, theirs: Ids
 ) -> None:
-    """A new route without a body in BODIES fails here: say what it must refuse."""
+    """A new route fails here unless it refuses, or is an empty list: say in `theirs` what it names, in BODIES what it is sent."""
     before = await snapshot(http, theirs)
     nobodys = unknown(theirs)
     async with server.http(await server.new_key("other")) as other:
-        for method, path in await routes(http):
+        for method, path in routes(server):
             if path in SHARED or (method, path) in MAKERS:
                 continue
-            if method == "get" and path in LISTS:
-                assert await ask(other, method, path, theirs) == (200, EMPTY), path
-                continue
             told = await ask(other, method, path, theirs)
+            if method == "get" and "{" not in path:
+                assert told == (200, EMPTY), path
+                continue
             assert told[0] == 404, (method, path)
             expected = await ask(other, method, path, nobodys)
             assert without_ids(told, theirs) == without_ids(expected, nobodys), (method, path)
+    assert await snapshot(http, theirs) == before
+
+
+async def test_every_route_needs_a_key_that_works(
+    server: Running, http: httpx2.AsyncClient, theirs: Ids
+) -> None:
+    """Each asked from another machine, because this one may look at what is open to it."""
+    revoked = await server.new_key("default")
+    row = (await server.database.read(list_keys))[-1][0]
+    assert await server.database.write(revoke_key, row.id)
+    before = await snapshot(http, theirs)
+    nobodys = unknown(theirs)
+    remote = httpx2.ASGITransport(server.check, client=("203.0.113.7", 4444))
+    async with httpx2.AsyncClient(transport=remote, base_url="http://threadloom") as client:
+        for method, path in (*routes(server), ("get", "/v1/nothing"), ("get", "/nothing")):
+            if path in OPEN_PATHS:
+                assert (await client.request(method, path)).status_code == 200
+                continue
+            for headers, code in (
+                ({}, None),
+                ({"Authorization": "Bearer sk-unknown"}, "invalid_api_key"),
+                ({"Authorization": f"Bearer {revoked}"}, "invalid_api_key"),
+                ({"api-key": revoked}, "invalid_api_key"),
+            ):
+                told = [
+                    answer(await client.request(method, filled_path(path, ids), headers=headers))
+                    for ids in (theirs, nobodys)
+                ]
+                assert told[0] == told[1], (method, path)
+                status, body = told[0]
+                assert (status, body["error"]["code"]) == (401, code), (method, path)
+                assert revoked not in str(body)
     assert await snapshot(http, theirs) == before
 
 
@@ -259,6 +342,7 @@ async def test_cursors_of_others_are_unknown(
             f"/threads/{thread}/messages": theirs["message_id"],
             f"/threads/{thread}/runs": theirs["run_id"],
             "/vector_stores": theirs["vector_store_id"],
+            "/webhook_endpoints": theirs["webhook_endpoint_id"],
             f"/vector_stores/{store}/files": theirs["file_id"],
         }
         for (path, cursor), name in product(lists.items(), ("after", "before")):
