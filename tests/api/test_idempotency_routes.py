@@ -1,6 +1,6 @@
 """Each route that takes a POST: an answer that was not kept is built again from what the request wrote."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import md5
 
@@ -10,6 +10,7 @@ import pytest
 from tests.api.stores import attach, make_store
 from tests.api.wire import (
     Json,
+    get,
     make_assistant,
     make_file,
     make_message,
@@ -18,14 +19,21 @@ from tests.api.wire import (
     run_to_end,
     succeeded,
 )
-from tests.support.server import Running
+from tests.faults.processes import until
+from tests.support.receiver import LOCAL, Receiver, receiving
+from tests.support.server import Running, running_server
+from tests.webhooks.conftest import make_endpoint
 from threadloom.api import idempotency
-from threadloom.testing import ScriptedModel
+from threadloom.testing import ScriptedModel, ScriptedModels
 
 MESSAGE: Json = {"role": "user", "content": "Hi"}
 METADATA: Json = {"metadata": {"a": "1"}}
 FUNCTION: Json = {"type": "function", "function": {"name": "f"}}
 FORM: Json = {"files": {"file": b"Some text."}, "data": {"purpose": "assistants"}}
+WRITE_NOTHING = {
+    "/v1/vector_stores/{vector_store_id}/search",
+    "/v1/webhook_endpoints/{webhook_endpoint_id}/test",
+}
 FILE_TOOLS: Json = {"tools": [{"type": "code_interpreter"}, {"type": "file_search"}]}
 
 
@@ -35,6 +43,7 @@ class World:
 
     http: httpx2.AsyncClient
     model: ScriptedModel
+    receiver: Receiver
 
 
 Request = tuple[str, Json]
@@ -210,6 +219,57 @@ async def cancel_file_batch(world: World) -> Request:
     return f"{path}/{batch['id']}/cancel", {}
 
 
+async def made_endpoint(world: World) -> Json:
+    return await make_endpoint(world.http, world.receiver, "thread.run.completed")
+
+
+@case("/v1/webhook_endpoints")
+async def create_webhook_endpoint(world: World) -> Request:
+    types = ["thread.run.completed"]
+    body = {"name": "Mine", "url": world.receiver.url, "event_types": types}
+    return "/webhook_endpoints", {"json": body}
+
+
+@case("/v1/webhook_endpoints/{webhook_endpoint_id}")
+async def modify_webhook_endpoint(world: World) -> Request:
+    endpoint = await made_endpoint(world)
+    return f"/webhook_endpoints/{endpoint['id']}", {"json": {"name": "Other"}}
+
+
+@case("/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret")
+async def rotate_webhook_secret(world: World) -> Request:
+    endpoint = await made_endpoint(world)
+    return f"/webhook_endpoints/{endpoint['id']}/rotate_secret", {}
+
+
+@case("/v1/webhook_endpoints/{webhook_endpoint_id}/test")
+async def sample_webhook(world: World) -> Request:
+    endpoint = await made_endpoint(world)
+    body = {"event_type": "thread.run.completed"}
+    return f"/webhook_endpoints/{endpoint['id']}/test", {"json": body}
+
+
+@case("/v1/webhook_endpoints/{webhook_endpoint_id}/deliveries/{delivery_id}/replay")
+async def replay_webhook_delivery(world: World) -> Request:
+    endpoint = await made_endpoint(world)
+    world.model.says("Hello")
+    await run_to_end(world.http)
+    path = f"/webhook_endpoints/{endpoint['id']}/deliveries"
+
+    async def delivered() -> list[Json]:
+        return (await get(world.http, path, status="delivered"))["data"]
+
+    await until(delivered, "the run's end is delivered")
+    return f"{path}/{(await delivered())[0]['id']}/replay", {}
+
+
+@pytest.fixture
+async def server(database_url: str, model: ScriptedModel) -> AsyncGenerator[Running]:
+    settings = {"outbound": LOCAL}
+    async with running_server(database_url, ScriptedModels(model), settings=settings) as running:
+        yield running
+
+
 async def test_every_answer_can_be_built_again(
     server: Running,
     http: httpx2.AsyncClient,
@@ -220,7 +280,9 @@ async def test_every_answer_can_be_built_again(
     paths: dict[str, Json] = (await http.get(f"{root_of(server)}/openapi.json")).json()["paths"]
     assert set(CASES) == {path for path, methods in paths.items() if "post" in methods}
     monkeypatch.setattr(idempotency, "MAX_KEPT", 0)
-    different = [route for route in CASES if not await is_built_again(route, World(http, model))]
+    async with receiving() as receiver:
+        world = World(http, model, receiver)
+        different = [route for route in CASES if not await is_built_again(route, world)]
     assert different == []
 
 
@@ -230,9 +292,9 @@ async def is_built_again(route: str, world: World) -> bool:
     first = await world.http.post(path, **sent, headers=key)
     second = await world.http.post(path, **sent, headers=key)
     assert first.status_code == 200, (route, first.text)
-    writes = route != "/v1/vector_stores/{vector_store_id}/search"
     is_marked = second.headers.get("idempotent-replayed") == "true"
-    return (second.status_code, second.content, is_marked) == (200, first.content, writes)
+    expected = (200, first.content, route not in WRITE_NOTHING)
+    return (second.status_code, second.content, is_marked) == expected
 
 
 def root_of(server: Running) -> str:
