@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, ensure_project
 from threadloom.blobs import open_blobs
-from threadloom.clock import SystemClock
 from threadloom.config import Settings
+from threadloom.db.clock import DatabaseClock
 from threadloom.db.database import Database
 from threadloom.db.failures import ConnectionLost
 from threadloom.db.migrate import upgrade
@@ -37,16 +37,18 @@ Opened = TypeVar("Opened", bound=Closable)
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncGenerator[Database]:
     """The database, brought to this program's schema. Raises StartError."""
+    clock = DatabaseClock()
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(
             settings.database_url,
-            clock=SystemClock(),
+            clock=clock,
             ids=RandomIds(),
             pool_size=settings.database.pool_size,
         )
     except OSError as error:
         raise StartError(f"Cannot use the data directory {settings.data_dir}: {error}") from None
+    clock.follow(database.engine)
     try:
         await asyncio.to_thread(upgrade, database.engine)
         yield database
