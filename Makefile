@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := src tests benchmarks migrations tools examples .ci
 
 # The SDK releases that the scenarios run with need Node and npm, which Debian has.
-.PHONY: install install-dev install-compat sandbox serve check lint format test coverage bench transcripts lock clean
+.PHONY: install install-dev install-compat sandbox serve check lint audit sbom format test coverage bench transcripts lock clean
 
 install: .venv/installed
 
@@ -37,6 +37,15 @@ lint: install-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.audit --where-possible
+
+# Are vulnerabilities known of the locked packages? Fails too when that cannot be found out; `lint` says so and goes on.
+audit: install-dev
+	$(BIN)/python -m tools.audit
+
+# What the server is made of, in the CycloneDX format.
+sbom: install-dev
+	$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file sbom.json
 
 format: install-dev
 	$(BIN)/ruff format $(SOURCES)
