@@ -3,19 +3,25 @@
 import asyncio
 from collections.abc import Generator
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
 
 from tests.support.postgres import Postgres, sqlalchemy_url
+from tests.support.process import COMMAND, environment
 from threadloom.db.engine import connect, create_engine
 from threadloom.db.migrate import scripts, upgrade
 from threadloom.db.rows import Row
 from threadloom.errors import StartError
+
+OLDER = "0003"
+"""A schema from which there is a way to go."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -45,13 +51,17 @@ def tables(engine: Engine) -> set[str]:
     return set(inspect(engine).get_table_names()) - {"alembic_version"}
 
 
-def downgrade(engine: Engine) -> None:
+def config_on(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(scripts()))
     config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def downgrade(engine: Engine) -> None:
     with connect(engine, write=True) as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config_on(connection), "base")
 
 
 def test_an_empty_database_gets_every_table(engine: Engine) -> None:
@@ -89,6 +99,74 @@ def test_a_database_newer_than_the_program_stops_the_start(engine: Engine) -> No
         "The database is newer than this program (its schema is 9999): "
         "upgrade Threadloom, or restore a backup from before the upgrade."
     )
+
+
+def stand_at(engine: Engine, revision: str) -> None:
+    """Bring an empty database to an older schema."""
+    with connect(engine, write=True) as connection, connection.begin():
+        command.upgrade(config_on(connection), revision)
+
+
+def revision(engine: Engine) -> str | None:
+    with connect(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def test_a_sqlite_file_is_copied_before_it_is_changed(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'threadloom.db'}")
+    stand_at(engine, OLDER)
+    upgrade(engine)
+    upgrade(engine)
+    head = revision(engine)
+    assert sorted(path.name for path in tmp_path.glob("*before*")) == [
+        f"threadloom.db.before-{head}"
+    ]
+    kept = create_engine(f"sqlite:///{tmp_path / f'threadloom.db.before-{head}'}")
+    assert revision(kept) == OLDER
+    for one in (engine, kept):
+        one.dispose()
+
+
+def test_a_sqlite_file_that_cannot_be_copied_is_not_changed(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'threadloom.db'}")
+    stand_at(engine, OLDER)
+    head = ScriptDirectory(str(scripts())).get_current_head()
+    (tmp_path / f"threadloom.db.before-{head}").mkdir()
+    with pytest.raises(StartError, match="cannot be copied to"):
+        upgrade(engine)
+    assert revision(engine) == OLDER
+    engine.dispose()
+
+
+async def migrated_by_processes(url: str, folder: Path, count: int, **more: str) -> list[int]:
+    """The exit codes of so many `threadloom db upgrade` at once."""
+    variables = environment(
+        THREADLOOM_DATABASE__URL=url, THREADLOOM_DATA_DIR=str(folder / "data"), **more
+    )
+    command = (str(COMMAND), "db", "upgrade")
+    processes = [
+        await asyncio.create_subprocess_exec(*command, cwd=folder, env=variables)
+        for _ in range(count)
+    ]
+    return [await process.wait() for process in processes]
+
+
+async def test_five_processes_may_start_at_once_on_an_empty_database(
+    url: str, engine: Engine, tmp_path: Path
+) -> None:
+    assert await migrated_by_processes(url, tmp_path, 5) == [0] * 5
+    assert tables(engine) == set(Row.metadata.tables)
+
+
+async def test_a_migration_that_was_killed_half_way_is_done_again(
+    url: str, engine: Engine, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(stand_at, engine, OLDER)
+    fault = "migration.statement:8:kill"
+    assert await migrated_by_processes(url, tmp_path, 1, THREADLOOM_FAULT=fault) == [-SIGKILL]
+    assert revision(engine) == OLDER
+    assert await migrated_by_processes(url, tmp_path, 2) == [0, 0]
+    assert tables(engine) == set(Row.metadata.tables)
 
 
 async def test_two_processes_may_upgrade_at_once(url: str) -> None:

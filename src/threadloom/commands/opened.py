@@ -45,6 +45,7 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
             clock=clock,
             ids=RandomIds(),
             pool_size=settings.database.pool_size,
+            direct_url=settings.direct_database_url,
         )
     except OSError as error:
         raise StartError(f"Cannot use the data directory {settings.data_dir}: {error}") from None

@@ -13,8 +13,16 @@ class DatabaseSettings(Section):
         pattern=r"^(sqlite|postgres(ql)?(\+psycopg)?)://",
         description="`postgresql://…`; unset means a SQLite file in the data directory.",
     )
+    direct_url: str | None = Field(
+        default=None,
+        pattern=r"^postgres(ql)?(\+psycopg)?://",
+        description="The same database past a pooler such as PgBouncer, for wake-ups and for building indexes; "
+        "unset means `url`.",
+    )
     pool_size: int = Field(
-        default=8, ge=2, description="Connections (and threads) a process uses on PostgreSQL."
+        default=8,
+        ge=2,
+        description="Connections (and threads) a process uses on PostgreSQL, beside two of its own.",
     )
 
 

@@ -66,4 +66,14 @@ class Settings(BaseSettings):
         url = self.database.url
         if url is None:
             return f"sqlite:///{self.data_dir.absolute() / 'threadloom.db'}"
-        return re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
+        return sqlalchemy_url(url)
+
+    @property
+    def direct_database_url(self) -> str:
+        """The same, past any pooler."""
+        url = self.database.direct_url
+        return self.database_url if url is None else sqlalchemy_url(url)
+
+
+def sqlalchemy_url(url: str) -> str:
+    return re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)

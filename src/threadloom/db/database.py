@@ -27,6 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 SQLITE_READERS = 2
 TRIES = 3
+OWN = 2
+"""Connections beside the pool: the listener's, and one for graphs of large vector stores."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,29 @@ AnyTx = TypeVar("AnyTx", bound=Tx)
 class Database:
     """Owns the engine, the threads and the wake-ups of one process."""
 
-    def __init__(self, url: str, *, clock: Clock, ids: Ids, pool_size: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        ids: Ids,
+        pool_size: int = 8,
+        direct_url: str | None = None,
+    ) -> None:
+        """`direct_url` leads past a pooler that gives connections away between transactions."""
         self.clock = clock
         self.ids = ids
         self.signal = Signal()
         self.engine: Engine = create_engine(url)
         sqlite = is_sqlite(self.engine)
-        self._notifications = None if sqlite else Notifications(url, self.signal)
+        direct_url = direct_url or url
+        self.direct = create_engine(direct_url, patient=True)
+        """Past any pooler, and without bounds: for what takes minutes, or needs one connection for longer than a transaction."""
+        self._notifications = (
+            None
+            if sqlite
+            else Notifications(url, direct_url, self.signal, connections=pool_size + OWN)
+        )
         self._reads = Lane(
             "db-read",
             partial(reach, self.engine),
@@ -125,6 +143,7 @@ class Database:
         for lane in (self._writes, self._reads):
             await asyncio.to_thread(lane.close)
         self.engine.dispose()
+        self.direct.dispose()
 
 
 def reach(engine: Engine, *, write: bool = False) -> Connection:

@@ -17,7 +17,7 @@ WRITE = "threadloom_write"
 SQLITE_BUSY = 30.0
 WAL_TRIES = 100
 WAL_PAUSE = 0.05
-POSTGRES_CONNECTS: Mapping[str, object] = {
+POSTGRES_CONNECTS: Mapping[str, Any] = {
     "connect_timeout": 5,
     # A server whose machine is gone says nothing: the kernel gives up on it.
     "keepalives_idle": 10,

@@ -1,9 +1,12 @@
 """Brings a database to this program's schema, under a lock, when the program starts."""
 
+import os
+import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -13,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from threadloom.db.engine import connect, is_sqlite
 from threadloom.errors import StartError
 
+log = structlog.get_logger()
 LOCK = 0x7468726D
 PACKAGE = Path(__file__).parents[1]
 
@@ -24,7 +28,7 @@ def scripts() -> Path:
 
 
 def upgrade(engine: Engine) -> None:
-    """Run what is missing. Raises StartError when the database is newer than this program."""
+    """Run what is missing; a SQLite file is copied before. Raises StartError when the database is newer than this program."""
     config = Config()
     config.set_main_option("script_location", str(scripts()))
     config.set_main_option("path_separator", "os")
@@ -36,9 +40,35 @@ def upgrade(engine: Engine) -> None:
                 f"The database is newer than this program (its schema is {current}): "
                 "upgrade Threadloom, or restore a backup from before the upgrade."
             )
-        if current != known.get_current_head():
+        if current != (head := known.get_current_head()):
+            if current is not None and is_sqlite(engine):
+                back_up(engine, f"before-{head}")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def back_up(engine: Engine, suffix: str) -> None:
+    """Copy a SQLite file before it is changed, beside it. The file is not there before it is whole. Raises StartError."""
+    database = engine.url.database
+    if not database or database == ":memory:":
+        return
+    kept = Path(f"{database}.{suffix}")
+    unfinished = Path(f"{kept}.unfinished")
+    try:
+        with (
+            closing(sqlite3.connect(database)) as source,
+            closing(sqlite3.connect(unfinished)) as to,
+        ):
+            source.backup(to)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(kept)
+    except (sqlite3.Error, OSError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise StartError(
+            f"The database is to be brought to a newer schema, but it cannot be copied to {kept} before: {error}."
+        ) from None
+    log.info("database backed up", path=str(kept))
 
 
 @contextmanager

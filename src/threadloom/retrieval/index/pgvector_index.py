@@ -43,7 +43,7 @@ class PgvectorIndex:
         self._keeper = Keeper(
             database, CacheFiles(directory / "words"), memory, read=read_words, policy=policy
         )
-        self._graphs = Graphs(database.engine)
+        self._graphs = Graphs(database.direct)
         self._background = ThreadPoolExecutor(1, "graphs")
         self._built: set[tuple[str, str, int]] = set()
         self._written: dict[str, int] = {}
