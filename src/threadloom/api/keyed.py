@@ -81,7 +81,8 @@ def begin(tx: Tx, request: Keyed, *, lease: float, keep: float) -> Begun | Store
     """Take the request, or the answer it got; None while another execution has it. Raises KeyReused."""
     now = tx.clock.now()
     new = (request.project_id, request.key, tx.now, request.fingerprint, request.holder)
-    insert_missing(tx.session, IdempotencyRow, [(*new, now + lease, "[]", None, "{}", None)])
+    if insert_missing(tx.session, IdempotencyRow, [(*new, now + lease, "[]", None, "{}", None)]):
+        return Begun([])
     row = tx.session.get(IdempotencyRow, (request.project_id, request.key), with_for_update=True)
     if row is None:  # whoever had it gave it up in this moment
         return None

@@ -57,13 +57,13 @@ def insert_row(session: Session, row: Row) -> None:
     connection.exec_driver_sql(insertion.sql, insertion.parameters(row))
 
 
-def insert_missing(session: Session, kind: type[Row], rows: Iterable[Sequence[Any]]) -> None:
-    """Insert rows, as plain values in the order of their columns, unless they are there already."""
+def insert_missing(session: Session, kind: type[Row], rows: Iterable[Sequence[Any]]) -> int:
+    """Insert rows, as plain values in the order of their columns, unless they are there already; answers how many were not."""
     connection = session.connection()
     insertion = insertion_of(kind, connection.dialect)
-    connection.exec_driver_sql(
+    return connection.exec_driver_sql(
         f"{insertion.sql} ON CONFLICT DO NOTHING", [insertion.arranged(row) for row in rows]
-    )
+    ).rowcount
 
 
 @cache
