@@ -133,7 +133,8 @@ class Server(Process):
 class Fleet:
     """The processes of one test, on one database and one model."""
 
-    def __init__(self, folder: Path, database_url: str, model_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, model_url: str | None) -> None:
+        """Without a `model_url` it is the embedded model that answers."""
         self.database_url = database_url
         self._folder = folder
         self._processes: list[Process] = []
@@ -142,10 +143,11 @@ class Fleet:
             "THREADLOOM_DATA_DIR": str(folder),
             "THREADLOOM_DATABASE__URL": database_url,
             "THREADLOOM_AUTH__ADMIN_KEY": KEY,
-            "THREADLOOM_UPSTREAM__BASE_URL": model_url,
             "THREADLOOM_RUNS__LEASE": "2s",
             **WITHOUT_SANDBOX,
         }
+        if model_url is not None:
+            self._environment["THREADLOOM_UPSTREAM__BASE_URL"] = model_url
 
     def serve(self, settings: Mapping[str, str] = NOTHING, *, with_worker: bool = True) -> Server:
         port = free_port()
