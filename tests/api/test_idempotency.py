@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from hashlib import md5
 
 import httpx2
+import orjson
 import pytest
 from openai import AsyncOpenAI
 from sqlalchemy import func, select
@@ -169,6 +170,17 @@ async def test_a_duplicate_does_not_wait_for_ever(hurried: Running) -> None:
     await held(hurried)
     async with hurried.http() as http:
         assert answer(await http.post("/threads", headers=keyed_by("k"))) == IN_USE
+
+
+async def test_who_waits_is_woken_by_the_answer(still: Running, raw: httpx2.AsyncClient) -> None:
+    first = await held(still)
+    kept = Stored(400, {"content-type": "application/json"}, orjson.dumps(IN_USE[1]))
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(raw.post("/threads", headers=keyed_by("k")))
+        await asyncio.sleep(0.2)
+        await still.database.write(keyed.finish, first, kept)
+    assert answer(waiting.result()) == (400, IN_USE[1])
+    assert still.database.signal.missed == 0
 
 
 async def test_who_takes_over_fences_off_who_had_it(
