@@ -24,7 +24,6 @@ from threadloom.api import (
 from threadloom.api.bodies import BodyLimits
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
-from threadloom.api.gate import Gate
 from threadloom.api.idempotency import Idempotency
 from threadloom.api.limits import Limits
 from threadloom.types.errors import Refusal
@@ -79,6 +78,5 @@ def create_app(context: Context) -> FastAPI:
         defaults=settings.limits,
         max_queued_runs=settings.server.max_queued_runs,
     )
-    gate = Gate(settings.server.max_requests)
-    app.add_middleware(Edge, keys=context.keys, limits=limits, gate=gate)
+    app.add_middleware(Edge, keys=context.keys, limits=limits, gate=context.gate)
     return app

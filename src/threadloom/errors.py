@@ -108,7 +108,7 @@ class Overloaded(Unavailable):
 
     def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after: float = retry_after
 
 
 class StorageUnavailable(Unavailable):

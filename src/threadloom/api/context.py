@@ -1,10 +1,12 @@
 """What handlers are given: the project's database, the page they are asked for, ids that look like ids."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 
+from threadloom.api.gate import Gate
 from threadloom.api.keys import Keys
 from threadloom.blobs import Blobs
 from threadloom.config import Settings
@@ -31,6 +33,11 @@ class Context:
     blobs: Blobs
     embedder: Embedder
     search: Search
+
+    @cached_property
+    def gate(self) -> Gate:
+        """Who is let in; one for the process."""
+        return Gate(self.settings.server.max_requests)
 
     @property
     def takes_tables(self) -> bool:

@@ -102,7 +102,7 @@ class Answer:
         self._body = body
         self._send = send
         self._began = time.perf_counter()
-        self.request_id = "req_" + secrets.token_hex(16)
+        self.request_id = new_request_id()
         self.started = False
         self.admission: Admission | None = None
         self._closes = False
@@ -136,6 +136,10 @@ class Answer:
         """The request makes room for others."""
         if self.admission is not None:
             self.admission.leave()
+
+
+def new_request_id() -> str:
+    return "req_" + secrets.token_hex(16)
 
 
 def refuse_nul(scope: Scope) -> None:

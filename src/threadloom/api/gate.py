@@ -33,15 +33,15 @@ class Gate:
     def is_crowded(self) -> bool:
         return time.monotonic() < self._crowded_until
 
+    def is_full(self, method: str) -> bool:
+        waiting = self.waiting[method in READS]
+        return self.active >= self._max_requests or (waiting >= CROWDED_ROOM and self.is_crowded)
+
     def enter(self, method: str) -> "Admission":
         """Let a request in, which has to leave again. Raises Overloaded."""
-        reads = method in READS
-        if self.active >= self._max_requests or (
-            self.waiting[reads] >= CROWDED_ROOM and self.is_crowded
-        ):
+        if self.is_full(method):
             raise self.refusal()
-        self.active += 1
-        return Admission(self, reads)
+        return Admission(self, reads=method in READS)
 
     def refusal(self) -> Overloaded:
         """Those who are refused together shall not come back together."""
@@ -51,30 +51,40 @@ class Gate:
 
 
 class Admission:
-    """A request that was let in, as the lanes of the database know it."""
+    """A request that was let in, as the lanes of the database know it.
 
-    def __init__(self, gate: Gate, reads: bool) -> None:
+    It waits from the moment it is let in until its first transaction is done, and again for each further one.
+    """
+
+    def __init__(self, gate: Gate, *, reads: bool) -> None:
         self._gate = gate
         self._reads = reads
         self._is_inside = True
+        self._is_waiting = False
         self._jobs = 0
-        self._waiting = 0
+        gate.active += 1
+        self._wait()
 
     def leave(self) -> None:
         """It is answered, or streams its answer: then it counts no more."""
         if self._is_inside:
             self._is_inside = False
             self._gate.active -= 1
+            self.served()
 
     def queued(self) -> None:
+        self._jobs += 1
         if self._is_inside:
-            self._jobs += 1
-            self._waiting += 1
+            self._wait()
+
+    def _wait(self) -> None:
+        if not self._is_waiting:
+            self._is_waiting = True
             self._gate.waiting[self._reads] += 1
 
     def served(self) -> None:
-        if self._waiting:
-            self._waiting -= 1
+        if self._is_waiting:
+            self._is_waiting = False
             self._gate.waiting[self._reads] -= 1
 
     def refusal(self, waited: float) -> Overloaded | None:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
@@ -18,6 +19,8 @@ from threadloom.types.limits import NO_OVERRIDES, LimitOverrides
 DEFAULT_PROJECT = "default"
 TRUSTED_FOR = 1.0
 """Seconds that a checked key is believed, so that a revoked one is dead within them in every process."""
+LOOK_AHEAD = 0.5
+"""Seconds before that end from which on a key in use is looked up again, so that no request waits for it."""
 MAX_REMEMBERED = 10_000
 ADMIN = "admin"
 """The id of the key that is a setting and not a row."""
@@ -63,13 +66,20 @@ class Keys:
         if self._admin and hmac.compare_digest(digest, self._admin):
             digest = ADMIN
         now = self._database.clock.now()
-        found = self._remembered.get(digest)
-        if found is not None and found[1] - TRUSTED_FOR <= now < found[1]:
-            return found[0]
-        # A key is looked up once for all requests that come meanwhile.
+        found, until = self._remembered.get(digest, (None, 0.0))
+        if until - TRUSTED_FOR <= now < until:
+            if until - now < LOOK_AHEAD:
+                self._ask(digest)
+            return found
+        return await asyncio.shield(self._ask(digest))
+
+    def _ask(self, digest: str) -> "asyncio.Future[Caller | None]":
+        """A key is looked up once for all requests that come meanwhile."""
         if (asked := self._asked.get(digest)) is None:
-            asked = self._asked[digest] = asyncio.ensure_future(self._look_up(digest))
-        return await asyncio.shield(asked)
+            asked = asyncio.get_running_loop().create_task(self._look_up(digest), context=Context())
+            asked.add_done_callback(lambda done: done.exception())  # perhaps nobody waits for it
+            self._asked[digest] = asked
+        return asked
 
     async def _look_up(self, digest: str) -> Caller | None:
         now = self._database.clock.now()

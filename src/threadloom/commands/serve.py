@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from threadloom import __version__
-from threadloom.api.connections import BoundedProtocol
+from threadloom.api.connections import protocol_of
 from threadloom.api.context import Context
 from threadloom.api.keys import first_key
 from threadloom.app import create_app
@@ -25,6 +25,8 @@ from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.sandbox.opening import open_sandbox
 
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 16
+"""New connections in one round of the event loop. libuv accepts one for each socket: a busy loop would let the others wait, unrefused."""
 GRACE = 30
 """Seconds that open requests have to finish at shutdown; streams end at once."""
 
@@ -51,8 +53,7 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 server_header=False,
-                http=BoundedProtocol,
-                limit_concurrency=settings.max_connections,
+                http=protocol_of(context.gate, settings.max_connections),
                 timeout_graceful_shutdown=GRACE,
             )
         )
@@ -102,7 +103,8 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
         async with asyncio.TaskGroup() as tasks:
             if with_worker:
                 tasks.create_task(background.run())
-            await server.serve(sockets=[listening])
+            more = [listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]
+            await server.serve(sockets=[listening, *more])
             stop()
 
 
