@@ -22,3 +22,4 @@ async def test_the_main_job_is_done_and_nothing_is_sent_abroad() -> None:
     expected = {told.port, *(port for _, port in LOCAL_SERVERS)}
     assert {one.port for one in told.sent} <= expected
     assert Sent("tcp", "127.0.0.1", told.port) in told.sent
+    assert told.left == ()

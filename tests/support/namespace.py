@@ -3,7 +3,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # Without root there has to be a user namespace, in which one is root.
 PREFIX = ("unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",)))
@@ -20,10 +20,15 @@ def bring_up(commands: Sequence[str] = EVERY_ADDRESS_IS_OURS) -> None:
         subprocess.run(["ip", *command.split()], check=True)
 
 
-async def run_inside(*command: str, said: bytes = b"", seconds: float = 40.0) -> bytes:
+async def run_inside(
+    *command: str,
+    said: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 40.0,
+) -> bytes:
     """What a command prints that runs in a network of its own."""
     process = await asyncio.create_subprocess_exec(
-        *PREFIX, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        *PREFIX, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )
     try:
         async with asyncio.timeout(seconds):

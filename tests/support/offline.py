@@ -3,7 +3,9 @@
 `python -m tests.support.offline` starts a server in a fresh namespace, has it do its main job, and prints what was said and sent.
 """
 
+import asyncio
 import json
+import os
 import socket
 import struct
 import sys
@@ -30,6 +32,7 @@ BUFFER = 32 * 1024 * 1024
 STATISTICS = 6  # PACKET_STATISTICS
 SOL_PACKET = 263
 SO_RCVBUFFORCE = 33
+KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
 QUESTION = "What does the harbour master keep in the lighthouse?"
 DOCUMENT = b"The harbour master keeps forty-one brass lanterns in the lighthouse.\n"
 
@@ -60,15 +63,30 @@ class Told:
     tried: tuple[Sent, ...]
     missed: int
     port: int
+    left: tuple[str, ...] = ()
+    """What it left in the home of its user."""
 
 
 async def work_offline() -> Told:
     """Have a server do its main job in a network of its own."""
-    printed = await run_inside(sys.executable, "-m", "tests.support.offline", seconds=100)
+    # Not ours: some telemetry keeps still where it finds CI's variables or was told to.
+    plain = {name: os.environ[name] for name in KEPT if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="threadloom-home-") as home:
+        printed = await run_inside(
+            sys.executable,
+            *("-m", "tests.support.offline"),
+            environment=plain | {"HOME": home},
+            seconds=100,
+        )
+        left = await asyncio.to_thread(files_in, Path(home))
     told = json.loads(printed)
     for name in ("sent", "tried"):
         told[name] = tuple(Sent(**one) for one in told[name])
-    return Told(**told)
+    return Told(**told, left=left)
+
+
+def files_in(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
 
 
 class Watcher:
@@ -179,7 +197,8 @@ def main() -> None:
         answer = main_job(address)
     port = int(address.rpartition(":")[2].removesuffix("/v1"))
     told = Told(answer, watcher.take(), tried, watcher.missed, port)
-    print(json.dumps(asdict(told)))  # noqa: T201 (this is what the parent reads)
+    said = {name: value for name, value in asdict(told).items() if name != "left"}
+    print(json.dumps(said))  # noqa: T201 (this is what the parent reads)
 
 
 if __name__ == "__main__":
