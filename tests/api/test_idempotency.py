@@ -155,6 +155,22 @@ async def test_parallel_duplicates_get_one_answer(
     assert len((await get(http, path))["data"]) == 1
 
 
+async def test_who_left_before_the_answer_gets_it_later(
+    server: Running, http: httpx2.AsyncClient
+) -> None:
+    server.check.expected_statuses.add(0)
+    lines = ("POST /v1/threads HTTP/1.1", "Host: x", f"Authorization: Bearer {server.key}")
+    request = "\r\n".join([*lines, "Idempotency-Key: k", "Content-Length: 2", "", "{}"])
+    for patience in (0, 0.001, 0.003, 0.01, 0.03):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(request.encode())
+        await asyncio.sleep(patience)
+        writer.transport.abort()
+    done = await http.post("/threads", json={}, headers=keyed_by("k"))
+    assert done.status_code == 200
+    assert await count(server, ThreadRow) == 1
+
+
 async def held(server: Running, key: str = "k", *, lease: float = 60) -> Keyed:
     """The request that another process has: POST /v1/threads without a body."""
     scope: Json = {"path": "/v1/threads", "query_string": b"", "headers": []}
