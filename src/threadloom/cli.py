@@ -15,12 +15,14 @@ from threadloom import __version__, faults
 from threadloom.commands import keys as key_commands
 from threadloom.commands import limits as limit_commands
 from threadloom.commands import sandbox as sandbox_commands
+from threadloom.commands import webhooks as webhook_commands
 from threadloom.commands.opened import open_database
 from threadloom.commands.reindex import reindex as embed_again
 from threadloom.commands.serve import serve as run_server
 from threadloom.commands.work import work as run_worker
 from threadloom.config import Settings, asked_fault, load_settings
 from threadloom.errors import StartError
+from threadloom.types.webhooks import EventType
 
 T = TypeVar("T")
 cli = typer.Typer(
@@ -38,6 +40,8 @@ limits = typer.Typer(no_args_is_help=True, help="What projects and keys may use.
 cli.add_typer(db, name="db")
 cli.add_typer(limits, name="limits")
 cli.add_typer(sandbox, name="sandbox")
+webhooks = typer.Typer(no_args_is_help=True, help="Whom projects tell of what happens.")
+cli.add_typer(webhooks, name="webhooks")
 
 DataDir = Annotated[Path | None, typer.Option(help="SQLite file, file bytes and caches.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings.")]
@@ -207,6 +211,68 @@ def end_sandbox(
 def serve_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Hold sandboxes for workers that have no engine."""
     start(sandbox_commands.serve(settings_of(data_dir, config)))
+
+
+@webhooks.command("create")
+def create_webhook(
+    url: Annotated[str, typer.Argument(help="Where events are sent to.")],
+    event: Annotated[
+        list[str] | None,
+        typer.Option(help="An event to tell of; several are possible, all if none."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the endpoint is.")] = "webhook",
+    project: Annotated[str, typer.Option(help="Made if there is none.")] = "default",
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make an endpoint; print its id, and its secret, which is never shown again."""
+    settings = settings_of(data_dir, config)
+    made = webhook_commands.create(
+        settings, project=project, name=name, url=url, events=event or ()
+    )
+    typer.echo("\n".join(start(made)))
+
+
+@webhooks.command("list")
+def list_webhooks(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """List the endpoints of all projects."""
+    start(webhook_commands.show(settings_of(data_dir, config)))
+
+
+@webhooks.command("delete")
+def delete_webhook(endpoint_id: str, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """End an endpoint; what is pending is not sent."""
+    start(webhook_commands.delete(settings_of(data_dir, config), endpoint_id))
+
+
+@webhooks.command("test")
+def try_webhook(
+    endpoint_id: str,
+    event: Annotated[EventType, typer.Option(help="What to tell of.")] = "thread.run.completed",
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Send an endpoint a sample event, and say what it answered."""
+    reply = start(webhook_commands.test(settings_of(data_dir, config), endpoint_id, event))
+    if reply.error:
+        raise StartError(reply.error)
+    typer.echo(f"The endpoint answered with status {reply.status}.")
+
+
+@webhooks.command("deliveries")
+def list_webhook_deliveries(
+    endpoint_id: str, data_dir: DataDir = None, config: ConfigFile = None
+) -> None:
+    """Show the newest deliveries of an endpoint."""
+    start(webhook_commands.deliveries(settings_of(data_dir, config), endpoint_id))
+
+
+@webhooks.command("replay")
+def replay_webhook_delivery(
+    delivery_id: str, data_dir: DataDir = None, config: ConfigFile = None
+) -> None:
+    """Send the event of a delivery once more, and print the id of the new one."""
+    typer.echo(start(webhook_commands.replay(settings_of(data_dir, config), delivery_id)))
 
 
 async def migrate(settings: Settings) -> None:

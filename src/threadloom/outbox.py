@@ -22,7 +22,7 @@ DELIVERIES = "deliveries"
 BELIEVED_FOR = 1.0
 """Seconds that a process believes what it knows of endpoints: so long it may take until it notices a new one."""
 NEXT_LOOK = 2.0
-"""Seconds after which a delivery looks for itself whether its turn has come, should nobody have told it."""
+"""Seconds after which a new delivery that found an earlier one looks for itself: that one may have ended meanwhile, without seeing it."""
 ENABLED = select(WebhookEndpointRow.project_id, WebhookEndpointRow.event_types).where(
     WebhookEndpointRow.status == "enabled"
 )

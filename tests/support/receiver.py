@@ -1,6 +1,7 @@
 """A receiver of webhooks: verifies with `openai.webhooks`, remembers what it took, answers as it is told to."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -103,6 +104,17 @@ class Receiver:
         ]
         writer.write("\r\n".join(lines).encode())
         await writer.drain()
+
+
+def failing_first() -> Callable[[Received], Answer]:
+    """Fails half of the time: each event's first attempt, and its third."""
+    attempts: Counter[str] = Counter()
+
+    def choose(one: Received) -> Answer:
+        attempts[one.webhook_id] += 1
+        return Answer(500 if attempts[one.webhook_id] % 2 else 200)
+
+    return choose
 
 
 async def read_head(reader: asyncio.StreamReader) -> dict[str, str]:

@@ -4,6 +4,7 @@ Those of one subject go to an endpoint one after the other: whatever claims a la
 Whoever ends a delivery makes the next one due.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -18,11 +19,13 @@ from threadloom.db.rows import WebhookDeliveryRow, WebhookEndpointRow
 from threadloom.db.tx import Tx
 from threadloom.leases import Claim, hold
 from threadloom.outbound import guarded_client
-from threadloom.outbox import DELIVERIES, NEXT_LOOK, look_again
+from threadloom.outbox import DELIVERIES
 from threadloom.queue import AbortReason, Held, Queue
 from threadloom.webhooks.sending import GONE, Letter, Reply, send
 
 MAX_PAUSE = 3_600.0
+NEXT_LOOK = 60.0
+"""Seconds after which a delivery that waits for another looks whether that is over, should nobody have told it."""
 MAX_RETRY_AFTER = 86_400.0
 PRUNED = 500
 """Rows of the log that are removed in one transaction."""
@@ -49,6 +52,7 @@ class Deliveries:
         self._settings = settings
         self._outbound = outbound
         self._endpoints: dict[str, str] = {}
+        self._passed_over = False
         self._queue = Queue(
             database,
             WebhookDeliveryRow,
@@ -79,7 +83,7 @@ class Deliveries:
         held = {one.claim.id for one in self._queue.held}
         self._endpoints = {row: at for row, at in self._endpoints.items() if row in held}
         busy = Counter(self._endpoints.values())
-        taken = claim_fairly(
+        taken, self._passed_over = claim_fairly(
             tx, busy, lease=lease, limit=limit, per_endpoint=self._settings.per_endpoint
         )
         self._endpoints |= {claim.id: endpoint_id for claim, endpoint_id in taken}
@@ -90,6 +94,8 @@ class Deliveries:
             await held.perform(self._deliver(held.claim))
         if held.reason is AbortReason.SHUTDOWN:
             await self._database.write(hand_back, held.claim)
+        if self._passed_over:  # its endpoint has room again
+            self._ring()
 
     async def _deliver(self, claim: Claim) -> None:
         letter = await self._database.read(open_letter, claim)
@@ -98,16 +104,25 @@ class Deliveries:
             return
         now = self._database.clock.now()
         reply = await send(self._client, letter, now=now, timeout=self._settings.timeout)
-        if await self._database.write(record, claim, reply, self._settings):
-            look_again(self._database.engine)
+        pause = await self._database.write(record, claim, reply, self._settings)
+        if pause is not None:
+            asyncio.get_running_loop().call_later(pause, self._ring)
+
+    def _ring(self) -> None:
+        """Have this process look for what is due."""
+        self._database.signal.notify([DELIVERIES])
 
 
 def claim_fairly(
     tx: Tx, busy: Counter[str], *, lease: float, limit: int, per_endpoint: int
-) -> list[tuple[Claim, str]]:
-    """Take up to `limit` due rows, the longest due first, and no more than have room at their endpoints, of which `busy` says how many are under way."""
+) -> tuple[list[tuple[Claim, str]], bool]:
+    """Take up to `limit` due rows, the longest due first, and no more than have room at their endpoints: `busy` says how many are under way there.
+
+    Answers with the claims and their endpoints, and whether others would have been taken if there were room.
+    """
     busy = busy.copy()
     chosen: dict[int, str] = {}
+    any_full = any(count >= per_endpoint for count in busy.values())
     passed_over = True
     while passed_over and len(chosen) < limit:
         full = [endpoint_id for endpoint_id, count in busy.items() if count >= per_endpoint]
@@ -122,8 +137,8 @@ def claim_fairly(
                 chosen[seq] = endpoint_id
                 busy[endpoint_id] += 1
             else:
-                passed_over = True
-    return lease_out(tx, chosen, lease)
+                any_full = passed_over = True
+    return lease_out(tx, chosen, lease), any_full
 
 
 def lease_out(tx: Tx, chosen: dict[int, str], lease: float) -> list[tuple[Claim, str]]:
@@ -204,25 +219,26 @@ def wait_for_turn(tx: Tx, row: WebhookDeliveryRow) -> None:
     release(row, tx.clock.now() if due_at is None else max(due_at, tx.clock.now()) + NEXT_LOOK)
 
 
-def record(tx: Tx, claim: Claim, reply: Reply, settings: Webhooks) -> bool:
-    """Write down how an attempt went; True when it disabled the endpoint. Raises LeaseLost."""
+def record(tx: Tx, claim: Claim, reply: Reply, settings: Webhooks) -> float | None:
+    """Write down how an attempt went; answers with the seconds until the next one, if there is one. Raises LeaseLost."""
     row = hold(tx, WebhookDeliveryRow, claim)
     row.attempts += 1
     row.response_status = reply.status
     row.error = reply.error
     if reply.error is None:
         end(tx, row, "delivered")
-        return False
+        return None
     if reply.status == GONE:
         disable(tx, row.endpoint_id)
         end(tx, row, "failed")
-        return True
-    due_at = tx.clock.now() + pause_of(row, reply, settings.pause)
+        return None
+    pause = pause_of(row, reply, settings.pause)
+    due_at = tx.clock.now() + pause
     if due_at > row.created_at + settings.give_up_after:
         end(tx, row, "failed")
-    else:
-        release(row, due_at)
-    return False
+        return None
+    release(row, due_at)
+    return pause
 
 
 def pause_of(row: WebhookDeliveryRow, reply: Reply, first: float) -> float:

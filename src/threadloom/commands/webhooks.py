@@ -1,0 +1,144 @@
+"""`threadloom webhooks`: endpoints of any project, and their logs. Secrets are made here and printed, never given."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Concatenate, ParamSpec, TypeVar
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+
+from threadloom.api.keys import ensure_project
+from threadloom.commands.opened import open_database
+from threadloom.config import Settings
+from threadloom.db.database import Database, ProjectDatabase
+from threadloom.db.rows import ProjectRow, WebhookDeliveryRow, WebhookEndpointRow
+from threadloom.db.tx import PageQuery, ProjectTx, Tx
+from threadloom.errors import InvalidRequest, StartError
+from threadloom.outbound import guarded_client
+from threadloom.types.webhooks import EVENT_TYPES, EventType, WebhookEndpointCreate
+from threadloom.webhooks import endpoints
+from threadloom.webhooks.sending import Reply, send
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SHOWN = 20
+
+
+async def create(
+    settings: Settings, *, project: str, name: str, url: str, events: Sequence[str]
+) -> tuple[str, str]:
+    """The id and the secret of a new endpoint; without `events` it is told of everything. Raises StartError."""
+    try:
+        body = WebhookEndpointCreate.model_validate(
+            {"name": name, "url": url, "event_types": list(events or EVENT_TYPES)}
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise StartError(f"{wrong['input']!r} cannot be: {wrong['msg']}.") from None
+    async with open_database(settings) as database:
+        own = database.project(await database.write(ensure_project, project))
+        most = settings.webhooks.max_endpoints
+        made = await write(own, endpoints.create_endpoint, body, settings.outbound, most=most)
+    return made.id, made.signing_secret
+
+
+async def show(settings: Settings) -> None:
+    async with open_database(settings) as database:
+        found = await database.read(list_endpoints)
+    table = Table("id", "project", "name", "url", "events", "state")
+    for row, project in found:
+        table.add_row(row.id, project, row.name, row.url, events_of(row), row.status)
+    Console().print(table)
+
+
+async def delete(settings: Settings, endpoint_id: str) -> None:
+    async with opened(settings, endpoint_id) as (database, _):
+        await write(database, endpoints.delete_endpoint, endpoint_id)
+
+
+async def test(settings: Settings, endpoint_id: str, event_type: EventType) -> Reply:
+    """What the endpoint answers to a sample event."""
+    async with opened(settings, endpoint_id) as (database, endpoint):
+        clock, ids = database.database.clock, database.database.ids
+    letter = endpoints.sample_letter(endpoint, event_type, clock=clock, ids=ids)
+    timeout = settings.webhooks.timeout
+    async with guarded_client(settings.outbound, timeout=timeout) as client:
+        return await send(client, letter, now=clock.now(), timeout=timeout)
+
+
+async def deliveries(settings: Settings, endpoint_id: str) -> None:
+    """The newest deliveries of an endpoint."""
+    async with opened(settings, endpoint_id) as (database, _):
+        query = PageQuery(limit=SHOWN)
+        found = await database.read(endpoints.page_deliveries, endpoint_id, query, None)
+    table = Table("id", "event", "about", "status", "attempts", "error")
+    for row in found.rows:
+        attempts = str(row["attempts"])
+        error = row["error"] or ""
+        table.add_row(row["id"], row["type"], row["subject"], row["status"], attempts, error)
+    Console().print(table)
+
+
+async def replay(settings: Settings, delivery_id: str) -> str:
+    """The id of the delivery that sends the event again."""
+    async with open_database(settings) as database:
+        found = await database.read(delivery_of, delivery_id)
+        if found is None:
+            raise StartError(f"There is no webhook delivery with id {delivery_id}.")
+        own = database.project(found.project_id)
+        again = await write(own, endpoints.replay_delivery, found.endpoint_id, delivery_id)
+    return again.id
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, endpoint_id: str
+) -> AsyncGenerator[tuple[ProjectDatabase, WebhookEndpointRow]]:
+    """The endpoint, and the database as its project sees it. Raises StartError."""
+    async with open_database(settings) as database:
+        endpoint = await endpoint_in(database, endpoint_id)
+        yield database.project(endpoint.project_id), endpoint
+
+
+async def endpoint_in(database: Database, endpoint_id: str) -> WebhookEndpointRow:
+    endpoint = await database.read(endpoint_of, endpoint_id)
+    if endpoint is None:
+        raise StartError(f"There is no webhook endpoint with id {endpoint_id}.")
+    return endpoint
+
+
+async def write(
+    database: ProjectDatabase,
+    action: Callable[Concatenate[ProjectTx, P], R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """What clients are refused, operators are told. Raises StartError."""
+    try:
+        return await database.write(action, *args, **kwargs)
+    except InvalidRequest as refused:
+        raise StartError(refused.message) from None
+
+
+def list_endpoints(tx: Tx) -> Sequence[tuple[WebhookEndpointRow, str]]:
+    """All endpoints with the names of their projects."""
+    statement = (
+        select(WebhookEndpointRow, ProjectRow.name)
+        .join(ProjectRow, ProjectRow.id == WebhookEndpointRow.project_id)
+        .order_by(WebhookEndpointRow.seq)
+    )
+    return tx.session.execute(statement).all()
+
+
+def endpoint_of(tx: Tx, endpoint_id: str) -> WebhookEndpointRow | None:
+    return tx.session.scalar(select(WebhookEndpointRow).where(WebhookEndpointRow.id == endpoint_id))
+
+
+def delivery_of(tx: Tx, delivery_id: str) -> WebhookDeliveryRow | None:
+    return tx.session.scalar(select(WebhookDeliveryRow).where(WebhookDeliveryRow.id == delivery_id))
+
+
+def events_of(row: WebhookEndpointRow) -> str:
+    return "all" if set(row.event_types) == set(EVENT_TYPES) else ", ".join(row.event_types)
