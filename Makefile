@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := src tests benchmarks migrations tools examples .ci
 
 # The SDK releases that the scenarios run with need Node and npm, which Debian has.
-.PHONY: install install-dev install-compat sandbox serve check lint audit sbom format test coverage bench transcripts lock clean
+.PHONY: install install-dev install-compat sandbox serve check lint audit sbom format test faults coverage bench transcripts lock clean
 
 install: .venv/installed
 
@@ -55,6 +55,10 @@ format: install-dev
 # are skipped, with one line at the end; REQUIRE_DOCKER=1 makes them fail.
 test: install-compat
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -rs
+
+# Half an hour of everything that may fail, one after the other; `make test` runs some seconds of each. docs/faults.md
+faults: install-dev
+	$(BIN)/python -m tests.faults.suite
 
 # What must not have an untested branch: the run machine, the event log, the queue, the database.
 coverage: install-dev

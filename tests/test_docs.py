@@ -36,7 +36,7 @@ def shell_blocks() -> list[tuple[str, str]]:
 
 
 # These run the suite, build an image or measure for minutes: the suite shows that they are there and what they would run.
-LONG = ("make test", "make check", "make bench", "make sandbox", "python -m benchmarks")
+LONG = ("make test", "make faults", "make check", "make bench", "make sandbox", "python -m benchmarks")
 SANDBOX = "threadloom sandbox"
 # A machine that also builds images and runs the other tests starts a sandbox slowly.
 PATIENT = (pytest.mark.docker, pytest.mark.timeout(150))

@@ -1,6 +1,7 @@
 """All processes on one PostgreSQL have its time, whatever their machines' clocks say."""
 
 import time
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -21,6 +22,15 @@ def test_the_time_is_the_databases(postgres: Postgres, monkeypatch: pytest.Monke
     with engine.begin() as connection:
         there = connection.execute(text("SELECT extract(epoch FROM now())::float8")).scalar_one()
     assert abs(clock.now() - there) < 5
+
+
+def test_on_sqlite_it_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = DatabaseClock()
+    engine = create_engine(f"sqlite:///{tmp_path}/one.db")
+    clock.follow(engine)
+    with engine.begin():
+        monkeypatch.setattr(time, "time", lambda: 1_000.0)
+        assert clock.now() == 1_000
 
 
 class SlowDatabase:

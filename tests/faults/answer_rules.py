@@ -41,6 +41,7 @@ def lost(case: Case) -> Iterator[str]:
         if table and deleted.isdisjoint(named) and key_of(table, answer) not in stored[table]:
             yield f"{answer['id']} of POST {request.path} is gone"
     yield from lost_outputs(case, deleted)
+    yield from changed_bytes(case)
     for request in case.history.of(Request):
         gone = request.path.rpartition("/")[2]
         back = any(gone in ids for ids in stored.values())
@@ -62,6 +63,18 @@ def lost_outputs(case: Case, deleted: set[str]) -> Iterator[str]:
             for sent in request.body["tool_outputs"]:
                 if heard.get((answer["id"], sent["tool_call_id"])) != sent["output"]:
                     yield f"{answer['id']}: the output of {sent['tool_call_id']} is gone"
+
+
+def changed_bytes(case: Case) -> Iterator[str]:
+    sent = {
+        f"/files/{answer['id']}/content": (request.body or {}).get("sha256")
+        for request, answer in case.acknowledged
+        if request.path == "/files"
+    }
+    for request in case.history.of(Request):
+        got = (request.answer or {}).get("sha256")
+        if request.path in sent and is_success(request) and got != sent[request.path]:
+            yield f"{request.path} has other bytes than were sent"
 
 
 def key_of(table: str, row: Row) -> str:

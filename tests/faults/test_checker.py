@@ -174,6 +174,12 @@ def lost_output(world: World) -> None:
     world.entries.append(Request("c1", "a", "POST", path, outputs, 3, 3.1, 200, run("queued")))
 
 
+def changed_bytes(world: World) -> None:
+    upload = Request("c1", "a", "POST", "/files", {"sha256": "1"}, 3, 3.1, 200, {"id": FILE})
+    content = answered("GET", f"/files/{FILE}/content", 4, {"sha256": "2"})
+    world.entries += [upload, content]
+
+
 def resurrected(world: World) -> None:
     world.entries.append(answered("DELETE", f"/threads/{THREAD}", 9, {"deleted": True}))
 
@@ -187,6 +193,7 @@ CASES: dict[str, tuple[str, Doctor]] = {
     "a thread is gone": ("I1", lose("threads")),
     "a run is gone": ("I1", lose("runs")),
     "a tool's output is gone": ("I1", lost_output),
+    "a file has other bytes": ("I1", changed_bytes),
     "what was deleted is back": ("I1", resurrected),
     "a run stands still": ("I2", change_run(status="in_progress")),
     "a run takes longer than it may": ("I2", change_run(completed_at=1_000)),

@@ -1,0 +1,234 @@
+"""Those who disturb. Each works until cancelled and then puts right what it has done; what it did is recorded."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import cast
+
+import httpx2
+
+from tests.faults.arena import Arena
+from tests.faults.history import Fault, Recovery, now
+from tests.faults.processes import Process, Server, until
+from tests.faults.proxy import Mode
+
+LOOK_EVERY = 0.05
+PATIENCE = 60.0
+POINT_PATIENCE = 30.0
+"""Seconds within which a process comes to its point, or is sent to the next one."""
+RUN_POINTS = (
+    "run.claimed:2",
+    "run.asking:2",
+    "run.delta:1",
+    "run.delta:30",
+    "run.answered:2",
+    "run.concluded:2",
+    "run.tool:1",
+    "run.stopping:1",
+)
+INGESTION_POINTS = (
+    "ingestion.claimed:1",
+    "ingestion.parsed:2",
+    "ingestion.stored:1",
+    "ingestion.completing:1",
+)
+API_POINTS = ("file.written:1", "idempotency.committed:3")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between faults, and for which a fault lasts."""
+
+    kill: float = 1.0
+    freeze: float = 60.0
+    restart: float = 5.0
+    last: float = 5.0
+
+
+@asynccontextmanager
+async def disturbed(arena: Arena, name: str, pace: Pace) -> AsyncGenerator[None]:
+    """The named nemesis at work; afterwards all is well again."""
+    async with asyncio.TaskGroup() as probes:
+        working = probes.create_task(NEMESES[name](arena, pace, probes))
+        try:
+            yield
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+        await arena.ready()
+
+
+async def kill(arena: Arena, pace: Pace, probes: asyncio.TaskGroup) -> None:
+    """`kill -9` of any process, which is started again at once."""
+    while True:
+        await asyncio.sleep(pace.kill)
+        victim = random.choice(arena.processes)
+        note(arena, "kill", victim)
+        victim.kill()
+        victim.start()
+        if isinstance(victim, Server):
+            probes.create_task(back(arena, victim))
+
+
+async def back(arena: Arena, server: Server) -> None:
+    """Measure how long a killed API takes to answer again, unless it is killed again meanwhile."""
+    began, pid = now(), server.pid
+    async with httpx2.AsyncClient(timeout=2.0) as http:
+        while server.pid == pid and now() < began + PATIENCE:
+            if await answers(http.get(f"http://127.0.0.1:{server.port}/healthz")):
+                arena.history.add(Recovery("API: kill to first answer", now() - began))
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
+
+async def answers(request: Awaitable[httpx2.Response]) -> bool:
+    try:
+        return (await request).is_success
+    except httpx2.TransportError:
+        return False
+
+
+async def freeze(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
+    """A worker stands still and then goes on as if nothing had been."""
+    while True:
+        victim = random.choice(arena.workers)
+        await asyncio.sleep(min(pace.freeze / 4, pace.last))
+        note(arena, "freeze", victim)
+        victim.pause()
+        try:
+            await asyncio.sleep(pace.freeze)
+        finally:
+            victim.resume()
+
+
+async def points(arena: Arena, _: Pace, __: asyncio.TaskGroup) -> None:
+    """Two workers and an API die at each named point of the code, one after the other; the others live."""
+    async with asyncio.TaskGroup() as victims:
+        for victim, sweep in (
+            (arena.workers[0], RUN_POINTS),
+            (arena.workers[1], INGESTION_POINTS + RUN_POINTS),
+            (arena.apis[0], API_POINTS),
+        ):
+            victims.create_task(die_at_each(arena, victim, sweep))
+
+
+async def die_at_each(arena: Arena, victim: Process, sweep: Sequence[str]) -> None:
+    try:
+        for place in itertools.cycle(random.sample(sweep, len(sweep))):
+            victim.kill()
+            victim.start({"THREADLOOM_FAULT": f"{place}:kill"})
+            with suppress(AssertionError):  # nobody came by
+                await until(
+                    lambda: not victim.alive, place, within=POINT_PATIENCE, every=LOOK_EVERY
+                )
+                arena.history.add(Fault("points", f"{place} in {arena.name(victim)}", now()))
+    finally:
+        victim.kill()
+        victim.start()
+
+
+async def database(arena: Arena, pace: Pace, probes: asyncio.TaskGroup) -> None:
+    """PostgreSQL crashes and recovers."""
+    while True:
+        arena.history.add(Fault("database", "postgres", now()))
+        await finished(arena.cluster.restart)
+        for number in range(len(arena.apis)):
+            probes.create_task(writes(arena, number, "database: accepts to first write"))
+        await asyncio.sleep(pace.restart)
+
+
+async def writes(arena: Arena, number: int, what: str) -> None:
+    """Measure how long an API needs until it can write again."""
+    began = now()
+    headers = {"Authorization": f"Bearer {arena.keys['a']}"}
+    async with httpx2.AsyncClient(timeout=5.0, headers=headers) as http:
+        while now() < began + PATIENCE:
+            if await answers(http.post(f"{arena.servers[number]}/threads", json={})):
+                arena.history.add(Recovery(what, now() - began))
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
+
+async def finished(action: Callable[[], None]) -> None:
+    """In a thread, and seen through when we are cancelled."""
+    doing = asyncio.ensure_future(asyncio.to_thread(action))
+    try:
+        await asyncio.shield(doing)
+    finally:
+        await doing
+
+
+async def disk(arena: Arena, pace: Pace, probes: asyncio.TaskGroup) -> None:
+    """The database's disk is full, and free again."""
+    assert arena.disk is not None, "this needs the right to mount"
+    while True:
+        await asyncio.sleep(pace.last / 2)
+        arena.history.add(Fault("disk", "postgres", now()))
+        try:
+            await finished(arena.disk.fill)
+            await asyncio.sleep(pace.last)
+        finally:
+            arena.disk.free()
+            await finished(arena.cluster.revive)
+        for number in range(len(arena.apis)):
+            probes.create_task(writes(arena, number, "disk: space to first write"))
+
+
+async def upstream(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
+    """The model hangs, breaks off, babbles, fails and refuses."""
+    kinds = ("hangs", "stops", "cut", "babbles", "fails", "refuses")
+    try:
+        while True:
+            arena.model.trouble = tuple(random.sample(kinds, 3))
+            arena.history.add(Fault("upstream", ", ".join(arena.model.trouble), now()))
+            await asyncio.sleep(pace.last)
+            arena.model.trouble = ()
+            await asyncio.sleep(pace.last / 4)
+    finally:
+        arena.model.trouble = ()
+
+
+async def storage(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
+    """The object store is away, silent, slow or out of order."""
+    try:
+        while True:
+            for mode in cast(tuple[Mode, ...], ("unavailable", "refuses", "slow", "hangs")):
+                arena.history.add(Fault("storage", mode, now()))
+                arena.storage.become(mode)
+                await asyncio.sleep(pace.last)
+                arena.storage.become("passes")
+                await asyncio.sleep(pace.last / 2)
+    finally:
+        arena.storage.become("passes")
+
+
+async def clock(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
+    """An API's and a worker's clocks jump by an hour, ahead and back."""
+    assert arena.clock is not None
+    try:
+        while True:
+            for offset in ("+1h", "+0", "-1h", "+0"):
+                await asyncio.sleep(pace.last)
+                arena.history.add(Fault("clock", offset, now()))
+                arena.clock.set(offset)
+    finally:
+        arena.clock.set("+0")
+
+
+def note(arena: Arena, nemesis: str, victim: Process) -> None:
+    arena.history.add(Fault(nemesis, arena.name(victim), now()))
+
+
+NEMESES: dict[str, Callable[[Arena, Pace, asyncio.TaskGroup], Coroutine[None, None, None]]] = {
+    "kill": kill,
+    "points": points,
+    "freeze": freeze,
+    "database": database,
+    "disk": disk,
+    "upstream": upstream,
+    "storage": storage,
+    "clock": clock,
+}
