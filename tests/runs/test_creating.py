@@ -264,12 +264,14 @@ async def test_a_model_that_may_not_call_may_not_later_either(
     assert [request.tool_choice for request in model.requests] == ["none", "none"]
 
 
-async def test_a_chosen_tool_that_is_missing_fails_the_run(api: Api, model: ScriptedModel) -> None:
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [(CODE, "code_interpreter"), ({"type": "function", "function": {"name": "none"}}, "none")],
+)
+async def test_a_chosen_tool_that_is_missing_is_refused(api: Api, choice: Json, name: str) -> None:
     talk = await api.talk(tools=[FUNCTION])
-    run = await talk.ask(tool_choice=CODE)
-    assert run["status"] == "failed"
-    assert run["last_error"] == {
-        "code": "server_error",
-        "message": "The tool 'code_interpreter' of `tool_choice` is not among the run's tools.",
-    }
-    assert not model.requests
+    sentence = f"Tool choice '{name}' not found in 'tools' parameter."
+    body: Json = {"assistant_id": talk.assistant, "tool_choice": choice}
+    assert await api.refused(f"{talk.path}/runs", body) == sentence
+    assert await api.refused("/threads/runs", body) == sentence
+    assert (await api.get(f"{talk.path}/runs"))["data"] == []

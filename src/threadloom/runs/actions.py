@@ -19,6 +19,7 @@ from threadloom.runs.threads import (
     refuse_runs_while_active,
     use_attached,
 )
+from threadloom.runs.tools import chosen_name
 from threadloom.runs.usage import NO_USAGE
 from threadloom.types.run_steps import FunctionToolCall, StepToolCall, ToolCallsDetails
 from threadloom.types.runs import (
@@ -30,7 +31,7 @@ from threadloom.types.runs import (
     TruncationStrategy,
 )
 from threadloom.types.threads import Thread, ThreadCreate
-from threadloom.types.tools import stored_option
+from threadloom.types.tools import FunctionTool, stored_option
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ def new_run(
     key_id: str | None,
 ) -> RunRow:
     """A run with its settings as they are now: later changes of the assistant do not reach it."""
-    return RunRow(
+    run = RunRow(
         id=tx.ids.new("run_"),
         project_id=tx.project_id,
         key_id=key_id,
@@ -128,10 +129,24 @@ def new_run(
         spent=NO_USAGE,
         due_at=tx.clock.now(),
     )
+    refuse_missing_choice(run)
+    return run
 
 
 def chosen(override: T | None, otherwise: T) -> T:
     return otherwise if override is None else override
+
+
+def refuse_missing_choice(run: RunRow) -> None:
+    """Nobody can be made to call a tool that is not there."""
+    if isinstance(run.tool_choice, str):
+        return
+    name = chosen_name(run.tool_choice)
+    tools = {one.function.name if isinstance(one, FunctionTool) else one.type for one in run.tools}
+    if name not in tools:
+        raise InvalidRequest(
+            f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice"
+        )
 
 
 def refuse_nothing_to_say(tx: ProjectTx, run: RunRow) -> None:

@@ -204,7 +204,7 @@ class Execution:
             model=route.name,
             messages=messages,
             tools=functions,
-            tool_choice=choice_of(run, functions, transcript.messages),
+            tool_choice=choice_of(run, transcript.messages),
             parallel_tool_calls=run.parallel_tool_calls,
             temperature=run.temperature,
             top_p=run.top_p,

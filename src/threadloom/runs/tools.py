@@ -108,19 +108,14 @@ async def offered(run: RunRow, built_in: BuiltInTools) -> tuple[Function, ...]:
     return tuple(functions)
 
 
-def choice_of(
-    run: RunRow, functions: Sequence[Function], transcript: Sequence[ChatMessage]
-) -> ToolChoice:
+def choice_of(run: RunRow, transcript: Sequence[ChatMessage]) -> ToolChoice:
     """The run's choice; once a tool was used, the model is free, or the run would never end."""
     used = any(isinstance(message, ToolMessage) for message in transcript)
     if used and run.tool_choice != "none":
         return "auto"
     if isinstance(run.tool_choice, str):
         return run.tool_choice
-    name = chosen_name(run.tool_choice)
-    if name not in {function.name for function in functions}:
-        raise ToolFailure(f"The tool '{name}' of `tool_choice` is not among the run's tools.")
-    return NamedTool(name)
+    return NamedTool(chosen_name(run.tool_choice))
 
 
 def names_of(run: RunRow, built_in: BuiltInTools) -> list[str]:
