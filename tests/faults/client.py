@@ -151,10 +151,13 @@ class Client:
 
     async def upload(self, name: str, content: bytes) -> str:
         """The id of a new File."""
-        form = {"purpose": "assistants"}
-        answer = await self._http.post("/files", data=form, files={"file": (name, content)})
+        answer = await self.try_upload(name, content)
         assert answer.is_success, answer.text
         return answer.json()["id"]
+
+    async def try_upload(self, name: str, content: bytes) -> httpx2.Response:
+        form = {"purpose": "assistants"}
+        return await self._http.post("/files", data=form, files={"file": (name, content)})
 
     async def content(self, file_id: str) -> bytes:
         answer = await self._http.get(f"/files/{file_id}/content")

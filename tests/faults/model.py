@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,6 +64,15 @@ class Model(Upstream):
         text = text_of(request["messages"][-1])
         self._asked[asyncio.current_task()] = text, now(), good
         return answer
+
+    def _score(
+        self,
+        headers: dict[str, str],
+        request: dict[str, Any],
+        text: str,
+        answer: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> Answer:
+        return self._troubled(super()._score(headers, request, text, answer))
 
     def _troubled(self, answer: Answer) -> Answer:
         if not self.trouble or random.random() > self.chance:
