@@ -17,6 +17,7 @@ from threadloom.config import Outbound, Webhooks
 from threadloom.db.database import Database
 from threadloom.db.rows import WebhookDeliveryRow, WebhookEndpointRow
 from threadloom.db.tx import Tx
+from threadloom.faults import point
 from threadloom.leases import Claim, hold
 from threadloom.outbound import guarded_client
 from threadloom.outbox import DELIVERIES
@@ -104,6 +105,7 @@ class Deliveries:
             return
         now = self._database.clock.now()
         reply = await send(self._client, letter, now=now, timeout=self._settings.timeout)
+        point("webhooks.sent")
         pause = await self._database.write(record, claim, reply, self._settings)
         if pause is not None:
             asyncio.get_running_loop().call_later(pause, self._ring)
