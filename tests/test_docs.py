@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_configuration_page_lists_every_setting() -> None:
@@ -36,7 +37,14 @@ def shell_blocks() -> list[tuple[str, str]]:
 
 
 # These run the suite, build an image or measure for minutes: the suite shows that they are there and what they would run.
-LONG = ("make test", "make faults", "make check", "make bench", "make sandbox", "python -m benchmarks")
+LONG = (
+    "make test",
+    "make faults",
+    "make check",
+    "make bench",
+    "make sandbox",
+    "python -m benchmarks",
+)
 SANDBOX = "threadloom sandbox"
 # A machine that also builds images and runs the other tests starts a sandbox slowly.
 PATIENT = (pytest.mark.docker, pytest.mark.timeout(150))
