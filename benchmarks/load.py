@@ -63,16 +63,23 @@ class Connection:
         await self.ask(asked)
         return self._now() - began
 
-    async def stream(self, asked: Request) -> Streamed:
-        """Read a stream to its end."""
-        began = self._now()
+    async def pieces(self, asked: Request) -> AsyncGenerator[bytes]:
+        """The body of a stream as it comes, chunk marks included."""
         self._writer.write(asked.content)
         await self._head()
-        read, first = bytearray(), 0.0
-        while not read.endswith(END):
+        tail = b""
+        while tail != END:
             piece = await self._reader.read(READ)
             if not piece:
                 raise ConnectionError("The stream was cut.")
+            tail = (tail + piece)[-len(END) :]
+            yield piece
+
+    async def stream(self, asked: Request) -> Streamed:
+        """Read a stream to its end."""
+        began = self._now()
+        read, first = bytearray(), 0.0
+        async for piece in self.pieces(asked):
             read += piece
             if not first and asked.marker in read:
                 first = self._now() - began

@@ -62,7 +62,7 @@ def running(
             cwd=folder,
             env={
                 **os.environ,  # noqa: TID251 - a child process needs its PATH
-                "PYTHONPATH": str(Path.cwd()),
+                "PYTHONPATH": f"{Path.cwd()}:{Path.cwd()}/src",
                 **(environment or {}),
             },
             stdout=output,

@@ -13,16 +13,8 @@ from structlog.testing import capture_logs
 from tests.runs.workers import claimed, eventually, opened, queue_runs
 from threadloom.db.database import Database
 from threadloom.db.tx import Tx
-from threadloom.events import (
-    Event,
-    EventWriter,
-    Feed,
-    FeedClosed,
-    RunDeleted,
-    RunLog,
-    RunTx,
-    events_after,
-)
+from threadloom.eventlog import Event, RunDeleted, events_after
+from threadloom.events import EventWriter, Feed, FeedClosed, RunLog, RunTx
 from threadloom.leases import LeaseLost
 from threadloom.testing import FrozenClock
 from threadloom.types.runs import Run
@@ -212,3 +204,24 @@ async def flat(groups: AsyncIterator[Sequence[Event]]) -> AsyncGenerator[Event]:
     async for group in groups:
         for event in group:
             yield event
+
+
+async def followed(feed: Feed, log: RunLog) -> list[str]:
+    """What a stream is told that has seen the first event."""
+    said: list[str] = []
+    async for events in feed.follow(log.claim.id, (log.claim.epoch, 1)):
+        said.extend(event.data for event in events)
+    return said
+
+
+async def test_a_stream_that_leaves_while_it_reads_for_others_leaves_them_nothing_unread(
+    database: Database, writer: EventWriter, log: RunLog
+) -> None:
+    feed = Feed(database)  # another process's: it hears of nothing but the rows
+    await log.commit(tell)
+    streams = [asyncio.create_task(followed(feed, log)) for _ in range(3)]
+    await asyncio.sleep(0)  # all three have asked, and the first reads
+    streams[0].cancel()
+    await log.commit(lambda tx: tx.append("thread.run.completed", "end"))
+    assert await asyncio.gather(*streams[1:]) == [["end"], ["end"]]
+    assert streams[0].cancelled()

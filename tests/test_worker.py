@@ -14,7 +14,8 @@ from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
-from threadloom.events import START, Feed, events_after
+from threadloom.eventlog import START, events_after
+from threadloom.events import Feed
 from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels
 from threadloom.types.tools import FunctionDefinition, FunctionTool
 from threadloom.worker import Worker, prune_events

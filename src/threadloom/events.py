@@ -10,12 +10,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import structlog
 from pydantic import BaseModel
-from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.db.database import Database
@@ -23,7 +21,9 @@ from threadloom.db.failures import patiently
 from threadloom.db.insert import insert_missing
 from threadloom.db.rows import EventRow, RunRow
 from threadloom.db.signal import POLL
+from threadloom.db.tails import Tail
 from threadloom.db.tx import Tx
+from threadloom.eventlog import ENDS, START, Cursor, Event, Found, look, look_for_all
 from threadloom.leases import Claim, hold, still_held
 from threadloom.outbox import announce
 from threadloom.types.run_steps import RunStep
@@ -36,13 +36,10 @@ R = TypeVar("R")
 FLUSH_EVERY = 0.02
 """Seconds that deltas wait for company."""
 RETRY_AFTER = 1.0
-BATCH = 500
+TOGETHER = 250
+"""Streams that are looked after in one transaction."""
 MAX_BACKLOG = 2_000
 """Events that a slow reader may lag behind before it reads rows again."""
-ENDS = frozenset(
-    f"thread.run.{status}"
-    for status in ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action")
-)
 ANNOUNCED: dict[str, EventType] = {
     # That a run is to be cancelled is announced when its client asks for it: the worker tells its stream later.
     name: name
@@ -50,19 +47,6 @@ ANNOUNCED: dict[str, EventType] = {
     if name != "thread.run.cancelling"
 }
 log = structlog.get_logger()
-
-
-class Event(NamedTuple):
-    """One event as it is sent: `data` is one line of JSON."""
-
-    epoch: int
-    seq: int
-    name: str
-    data: str
-
-
-Cursor = tuple[int, int]
-START: Cursor = (0, 0)
 
 
 @dataclass(kw_only=True)
@@ -122,33 +106,8 @@ def store(tx: Tx, run_id: str, events: Sequence[Event]) -> None:
         insert_missing(tx.session, EventRow, ((run_id, *event) for event in events))
 
 
-def events_after(tx: Tx, run_id: str, cursor: Cursor) -> list[Event]:
-    """The next stored events of a run, at most `BATCH`."""
-    epoch, seq = cursor
-    rows = tx.session.execute(
-        select_events(), {"of_run": run_id, "after_epoch": epoch, "after_seq": seq}
-    )
-    return [Event(*row) for row in rows]
-
-
-@cache
-def select_events() -> Select[int, int, str, str]:
-    place = tuple_(EventRow.epoch, EventRow.seq)
-    return (
-        select(EventRow.epoch, EventRow.seq, EventRow.name, EventRow.data)
-        .where(EventRow.run_id == bindparam("of_run"))
-        .where(place > tuple_(bindparam("after_epoch"), bindparam("after_seq")))
-        .order_by(EventRow.epoch, EventRow.seq)
-        .limit(BATCH)
-    )
-
-
 class FeedClosed(Exception):
     """The server is shutting down."""
-
-
-class RunDeleted(Exception):
-    """The run was deleted."""
 
 
 class Subscription:
@@ -205,12 +164,23 @@ def split_at_gap(events: Iterable[Event], cursor: Cursor) -> tuple[list[Event], 
     return following, False
 
 
+@dataclass(eq=False)
+class Asked:
+    """A stream that wants to know what follows, and its answer."""
+
+    tail: Tail
+    answered: bool = False
+    found: Found | None = None
+
+
 class Feed:
     """The events of runs, as open streams of this process see them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._subscriptions: dict[str, set[Subscription]] = {}
+        self._asked: list[Asked] = []
+        self._looking = asyncio.Lock()
         self._closed = False
 
     def close(self) -> None:
@@ -235,7 +205,7 @@ class Feed:
             while more:
                 if self._closed:
                     raise FeedClosed
-                stored, more = await patiently(self._database.read, look, run_id, cursor)
+                stored, more = await self._look(run_id, cursor)
                 if stored:
                     if subscription.polled:
                         self._database.signal.missed += 1
@@ -244,6 +214,29 @@ class Feed:
                 while more and (events := await subscription.next_after(cursor)):
                     cursor, more = events[-1][:2], events[-1].name not in ENDS
                     yield events
+
+    async def _look(self, run_id: str, cursor: Cursor) -> Found:
+        """What `look` finds. Whoever's turn it is looks for all that wait: a process may have a thousand streams."""
+        if cursor != START:
+            asked = Asked(Tail(run_id, *cursor))
+            self._asked.append(asked)
+            async with self._looking:
+                while not asked.answered:
+                    await self._look_for_all()
+            if asked.found:
+                return asked.found
+        return await patiently(self._database.read, look, run_id, cursor)
+
+    async def _look_for_all(self) -> None:
+        asked, self._asked = self._asked[:TOGETHER], self._asked[TOGETHER:]
+        try:
+            tails = [one.tail for one in asked]
+            answers = await patiently(self._database.read, look_for_all, tails)
+        except BaseException:
+            self._asked = asked + self._asked
+            raise
+        for one, found in zip(asked, answers, strict=True):
+            one.answered, one.found = True, found
 
     @contextmanager
     def _subscribed(self, run_id: str, subscription: Subscription) -> Generator[None]:
@@ -256,24 +249,6 @@ class Feed:
             subscriptions.discard(subscription)
             if not subscriptions:
                 self._subscriptions.pop(run_id, None)
-
-
-def look(tx: Tx, run_id: str, cursor: Cursor) -> tuple[list[Event], bool]:
-    """The next stored events, and whether more may follow them. Raises RunDeleted."""
-    stored = events_after(tx, run_id, cursor)
-    if stored:
-        return stored, len(stored) == BATCH or stored[-1].name not in ENDS
-    rests = run_rests(tx, run_id)
-    # What was committed between the two looks is not lost; pruned events are gone for good.
-    return events_after(tx, run_id, cursor), not rests
-
-
-def run_rests(tx: Tx, run_id: str) -> bool:
-    """Whether the run's log stands at an end. Raises RunDeleted."""
-    status = tx.session.scalar(select(RunRow.status).where(RunRow.id == run_id))
-    if status is None:
-        raise RunDeleted(run_id)
-    return f"thread.run.{status}" in ENDS
 
 
 class EventWriter:
@@ -327,10 +302,12 @@ class EventWriter:
 def store_groups(tx: Tx, groups: Sequence[tuple[Claim, Sequence[Event]]]) -> None:
     """Store the deltas of those runs that are still held."""
     held = still_held(tx, RunRow, [claim for claim, _ in groups])
-    for claim, events in groups:
-        if claim in held:
-            store(tx, claim.id, events)
-            tx.tell_others(claim.id)
+    written = [(claim.id, events) for claim, events in groups if claim in held and events]
+    if written:
+        rows = ((run_id, *event) for run_id, events in written for event in events)
+        insert_missing(tx.session, EventRow, rows)
+    for run_id, _ in written:
+        tx.tell_others(run_id)
 
 
 class RunLog:

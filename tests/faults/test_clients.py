@@ -5,7 +5,8 @@ import socket
 
 from tests.faults.client import Client, Started, check_told_once
 from tests.faults.processes import KEY, Fleet, Server, until
-from threadloom.events import MAX_BACKLOG, Event, Subscription
+from threadloom.eventlog import Event
+from threadloom.events import MAX_BACKLOG, Subscription
 
 WORDS = " ".join(f"word{number}" for number in range(40))
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from threadloom.events import ENDS
+from threadloom.eventlog import ENDS
 
 Json = dict[str, Any]
 TRANSCRIPTS = Path(__file__).parent / "transcripts"

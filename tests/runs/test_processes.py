@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.runs.driver import CODE, Api, names
+from tests.runs.driver import CODE, Api, names, parsed_all, streamed_parts
 from tests.runs.workers import opened, started
 from tests.support.postgres import Postgres, sqlalchemy_url
 from tests.support.server import running_server
@@ -52,6 +52,29 @@ async def test_a_stream_is_written_by_another_process(
             text = await stream.rest()
     assert names(text)[-2:] == ["thread.run.completed", "done"]
     assert [call.arguments for call in tool.calls] == ["1"]
+
+
+async def test_many_streams_are_written_by_another_process(
+    database_url: str, model: ScriptedModel
+) -> None:
+    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
+    words = [f"word{number} " for number in range(10)]
+    for _ in range(20):
+        model.plays(*words)
+    async with (
+        running_server(
+            database_url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
+        ) as api_process,
+        opened(database_url, clock, ids) as worker_process,
+        api_process.http() as http,
+    ):
+        talks = [await Api(http).talk() for _ in range(20)]
+        async with started(worker_in(worker_process, model, tool)):
+            transcripts = await asyncio.gather(*(talk.transcript() for talk in talks))
+    for text in transcripts:
+        said = streamed_parts(parsed_all(text))
+        assert list(said.values()) == [["".join(words)]]
+        assert names(text)[-2:] == ["thread.run.completed", "done"]
 
 
 async def test_a_cancel_reaches_the_other_process(database_url: str, model: ScriptedModel) -> None:

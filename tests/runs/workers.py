@@ -16,7 +16,8 @@ from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
-from threadloom.events import START, Feed, events_after
+from threadloom.eventlog import START, events_after
+from threadloom.events import Feed
 from threadloom.ids import Ids, RandomIds
 from threadloom.leases import Claim, claim
 from threadloom.llm.chat import Models

@@ -30,6 +30,13 @@ class Postgres:
         upgrade(engine)
         engine.dispose()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others of the server are children of."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        return pid
+
     def url(self, name: str) -> str:
         return self._server.get_uri(database=name)
 
@@ -46,9 +53,7 @@ class Postgres:
 
     def halt(self) -> None:
         """End it as `pg_ctl stop -m immediate` does: connections are cut, nothing is finished."""
-        pid = self._server.get_pid()
-        assert pid is not None
-        ended = os.pidfd_open(pid)
+        ended = os.pidfd_open(self.pid)
         signal.pidfd_send_signal(ended, signal.SIGQUIT)
         assert select.select([ended], [], [], 20)[0]
         os.close(ended)

@@ -6,7 +6,7 @@ from fastapi import Depends, Query
 
 from threadloom.db.columns import dumps, loads
 from threadloom.db.tx import Shown
-from threadloom.events import Event
+from threadloom.eventlog import Event
 from threadloom.types.shared import JsonObject
 
 ResultContent = Literal["step_details.tool_calls[*].file_search.results[*].content"]

@@ -12,7 +12,8 @@ from threadloom.api.answers import envelope, outage
 from threadloom.api.included import ResultContent, shown_event
 from threadloom.db.columns import dumps
 from threadloom.errors import ApiError, InvalidRequest, Unavailable
-from threadloom.events import START, Cursor, Event, Feed, FeedClosed, RunDeleted
+from threadloom.eventlog import START, Cursor, Event, RunDeleted
+from threadloom.events import Feed, FeedClosed
 
 PING_EVERY = 15
 SEND_TIMEOUT = 300.0

@@ -9,7 +9,8 @@ from threadloom.db.insert import insert_row
 from threadloom.db.rows import AssistantRow, MessageRow, RunRow, RunStepRow, ThreadRow
 from threadloom.db.tx import ProjectTx, Shown
 from threadloom.errors import InvalidRequest
-from threadloom.events import Cursor, RunTx, unheld
+from threadloom.eventlog import Cursor
+from threadloom.events import RunTx, unheld
 from threadloom.retrieval.resources import attached, chosen_resources
 from threadloom.runs.journal import close_step, open_step
 from threadloom.runs.states import CANCELLABLE, transition
