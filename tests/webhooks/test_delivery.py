@@ -1,5 +1,6 @@
 """Deliveries: tried again, in order, logged; whatever an endpoint does, the others get theirs."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -12,11 +13,15 @@ from tests.faults.processes import until
 from tests.support.receiver import Answer, Received, Receiver, failing_first, receiving
 from tests.support.server import Running, running_server
 from tests.webhooks.conftest import SETTINGS, make_endpoint, project_of
+from threadloom.clock import SystemClock
+from threadloom.db.database import Database
 from threadloom.db.rows import WebhookDeliveryRow
 from threadloom.db.tx import Tx
+from threadloom.ids import RandomIds
 from threadloom.outbox import announce
 from threadloom.testing import ScriptedModel, ScriptedModels
 from threadloom.types.webhooks import EventType
+from threadloom.webhooks.delivery import Deliveries
 
 STORY: tuple[EventType, ...] = (
     "thread.run.queued",
@@ -66,6 +71,28 @@ async def test_each_event_comes_in_order_though_every_second_attempt_fails(
     log = await ended(http, endpoint, 30)
     assert {one["status"] for one in log} == {"delivered"}
     assert {one["attempts"] for one in log} == {2}
+
+
+async def test_two_workers_keep_the_order(
+    server: Running, http: httpx2.AsyncClient, receiver: Receiver, database_url: str
+) -> None:
+    runs = [f"run_{n}" for n in range(10)]
+    receiver.choose = failing_first()
+    await make_endpoint(http, receiver)
+    settings = server.context.settings
+    other = Database(database_url, clock=SystemClock(), ids=RandomIds())
+    second = Deliveries(other, settings.webhooks, settings.outbound, lease=settings.runs.lease)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(second.run())
+            await tell(server, *runs)
+            await until(lambda: len(receiver.taken) == 30, "all came")
+            second.drain()
+    finally:
+        await other.close()
+    for run in runs:
+        await receiver.has(*STORY, about=run)
+    assert len(receiver.received) == 60
 
 
 async def test_an_endpoint_that_is_gone_is_disabled(
