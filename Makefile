@@ -62,7 +62,7 @@ faults: install-dev
 
 # What must not have an untested branch: the run machine, the event log, the queue, the database.
 coverage: install-dev
-	$(BIN)/pytest --cov --cov-report=term-missing --cov-fail-under=100 tests/runs tests/db tests/api tests/test_events.py tests/test_leases.py tests/test_worker.py
+	$(BIN)/pytest --cov --cov-report=term-missing --cov-fail-under=100 tests/runs tests/db tests/api tests/faults/test_pgbouncer.py tests/test_events.py tests/test_leases.py tests/test_worker.py
 
 bench: install-dev
 	$(BIN)/python -m benchmarks

@@ -49,9 +49,7 @@ def upgrade(engine: Engine) -> None:
 
 def back_up(engine: Engine, suffix: str) -> None:
     """Copy a SQLite file before it is changed, beside it. The file is not there before it is whole. Raises StartError."""
-    database = engine.url.database
-    if not database or database == ":memory:":
-        return
+    database = str(engine.url.database)
     kept = Path(f"{database}.{suffix}")
     unfinished = Path(f"{kept}.unfinished")
     try:

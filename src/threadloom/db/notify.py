@@ -106,8 +106,7 @@ class Notifications:
             missed = self._signal.missed
             while not self._closed.is_set():
                 self._hear(connection, LOOK_EVERY)
-                if self._signal.missed - missed >= MANY_MISSED:
-                    log.warning("wake-ups are lost", missed=self._signal.missed - missed)
+                warn_of_lost(self._signal.missed - missed)
                 missed = self._signal.missed
 
     def _speak(self) -> None:
@@ -145,6 +144,12 @@ def connect(url: str, name: str) -> Psycopg:
     # Nothing is prepared: a pooler may stand between.
     settings = make_conninfo(url, **{**POSTGRES_CONNECTS, "fallback_application_name": name})
     return psycopg.connect(settings, autocommit=True, prepare_threshold=None)
+
+
+def warn_of_lost(missed: int) -> None:
+    """Tell when much of what changed in a minute was found only because somebody looked."""
+    if missed >= MANY_MISSED:
+        log.warning("wake-ups are lost", missed=missed)
 
 
 def warn_of_few(connection: Psycopg) -> None:
