@@ -1,17 +1,21 @@
 """Who is let in: a burst queues, a flood is refused before it costs much.
 
-Up to `max_requests` are worked on at once. When more come the server is crowded, until none was refused for a second. Meanwhile a
-request that waits too long for its first transaction is refused as well, and others are let in only while few wait: what is let in
-is answered about as fast as ever. A burst that fits is not a flood, and waits its turn.
+Up to `max_requests` are worked on at once. When more come, or when those that wait have not become few for a second, the server is
+crowded, until none was refused for a while. Meanwhile a request that waits too long for its first transaction is refused as well,
+and others are let in only while few wait: what is let in is answered about as fast as ever. A burst that is worked off within a
+second is no flood, and waits its turn.
 """
 
 import time
+from math import inf
 
 from threadloom.errors import Overloaded
 
-CROWDED_FOR = 1.0
+CROWDED_FOR = 3.0
 """Seconds without a refusal after which the server is not crowded any more."""
-CROWDED_ROOM = 8
+STANDING = 1.0
+"""Seconds for which many may wait without the server being crowded."""
+FEW = 8
 """Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
 CROWDED_PATIENCE = 0.02
 """Seconds that one of them may wait."""
@@ -26,16 +30,18 @@ class Gate:
         self._max_requests = max_requests
         self._crowded_until = 0.0
         self._refused = 0
+        self._many_since = {True: inf, False: inf}
         self.active = 0
         self.waiting = {True: 0, False: 0}
 
     @property
     def is_crowded(self) -> bool:
-        return time.monotonic() < self._crowded_until
+        now = time.monotonic()
+        return now < self._crowded_until or now - min(self._many_since.values()) > STANDING
 
     def is_full(self, method: str) -> bool:
         waiting = self.waiting[method in READS]
-        return self.active >= self._max_requests or (waiting >= CROWDED_ROOM and self.is_crowded)
+        return self.active >= self._max_requests or (waiting >= FEW and self.is_crowded)
 
     def enter(self, method: str) -> "Admission":
         """Let a request in, which has to leave again. Raises Overloaded."""
@@ -48,6 +54,16 @@ class Gate:
         self._crowded_until = time.monotonic() + CROWDED_FOR
         self._refused += 1
         return Overloaded(retry_after=1 + self._refused % SPREAD / SPREAD)
+
+    def begin_waiting(self, *, reads: bool) -> None:
+        self.waiting[reads] += 1
+        if self.waiting[reads] == FEW:
+            self._many_since[reads] = time.monotonic()
+
+    def end_waiting(self, *, reads: bool) -> None:
+        if self.waiting[reads] == FEW:
+            self._many_since[reads] = inf
+        self.waiting[reads] -= 1
 
 
 class Admission:
@@ -80,12 +96,12 @@ class Admission:
     def _wait(self) -> None:
         if not self._is_waiting:
             self._is_waiting = True
-            self._gate.waiting[self._reads] += 1
+            self._gate.begin_waiting(reads=self._reads)
 
     def served(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
-            self._gate.waiting[self._reads] -= 1
+            self._gate.end_waiting(reads=self._reads)
 
     def refusal(self, waited: float) -> Overloaded | None:
         """Only the first transaction is refused: later ones belong to something that has begun."""

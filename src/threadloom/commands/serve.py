@@ -25,7 +25,7 @@ from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.sandbox.opening import open_sandbox
 
 BACKLOG = 2048
-ACCEPTED_AT_ONCE = 16
+ACCEPTED_AT_ONCE = 64
 """New connections in one round of the event loop. libuv accepts one for each socket: a busy loop would let the others wait, unrefused."""
 GRACE = 30
 """Seconds that open requests have to finish at shutdown; streams end at once."""

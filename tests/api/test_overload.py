@@ -1,0 +1,255 @@
+"""A flood: what is refused, how, and what never is."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx2
+import orjson
+import pytest
+from openai import AsyncOpenAI, InternalServerError
+from sqlalchemy import func, select
+
+from tests.api.wire import get, make_assistant, make_run, make_thread, post
+from tests.faults.processes import until
+from tests.support.server import Running, running_server
+from threadloom.api.gate import CROWDED_FOR, FEW, STANDING, Gate
+from threadloom.db.lane import VISITOR
+from threadloom.db.rows import ThreadRow
+from threadloom.db.tx import Tx
+from threadloom.errors import Overloaded
+from threadloom.testing import ScriptedModel, ScriptedModels
+
+WRITERS = 4
+"""Threads that write, at most."""
+BUSY = "The server is currently overloaded with other requests. Please try again in a moment."
+
+
+@pytest.fixture
+async def narrow(database_url: str, model: ScriptedModel) -> AsyncGenerator[Running]:
+    """A server that works on three requests at once, for four clients."""
+    settings = {"server": {"port": 0, "max_requests": 3, "max_connections": 4}}
+    async with running_server(database_url, ScriptedModels(model), settings=settings) as running:
+        running.check.expected_statuses = {503}
+        yield running
+
+
+@asynccontextmanager
+async def no_writes(server: Running) -> AsyncGenerator[None]:
+    """Nothing is written while the block runs."""
+    end = threading.Event()
+    holding: Sequence[asyncio.Task[bool]] = [
+        asyncio.create_task(server.database.write(lambda _: end.wait(20))) for _ in range(WRITERS)
+    ]
+    try:
+        yield
+    finally:
+        end.set()
+        await asyncio.gather(*holding)
+
+
+@asynccontextmanager
+async def waiting(server: Running, number: int) -> AsyncGenerator[list[httpx2.Response]]:
+    """So many requests wait while the block runs; their answers are there after it."""
+    answers: list[httpx2.Response] = []
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(server.http()) for _ in range(number)]
+        await clients[0].get("/assistants")  # from here on the key is known
+        tasks: list[asyncio.Task[httpx2.Response]] = []
+        async with no_writes(server):
+            tasks += [asyncio.create_task(one.post("/threads", json={})) for one in clients]
+            await until(lambda: server.context.gate.active == number, "they wait")
+            yield answers
+        answers += await asyncio.gather(*tasks)
+
+
+def threads(tx: Tx) -> int:
+    return tx.session.scalar(select(func.count()).select_from(ThreadRow)) or 0
+
+
+async def test_who_comes_when_all_places_are_taken_is_refused_and_told_when_to_come_back(
+    narrow: Running,
+) -> None:
+    async with narrow.http() as raw:
+        async with waiting(narrow, 3) as answers:
+            refused = await raw.get("/assistants")
+            assert refused.status_code == 503
+            assert refused.json()["error"] == {
+                "message": BUSY,
+                "type": "server_error",
+                "param": None,
+                "code": None,
+            }
+            assert refused.headers["retry-after"] == "2"
+            assert 1000 <= int(refused.headers["retry-after-ms"]) <= 2000
+            assert refused.headers["x-request-id"].startswith("req_")
+        assert {one.status_code for one in answers} <= {200, 503}
+        assert (await get(raw, "/assistants"))["data"] == []
+        assert narrow.context.gate.active == 0
+
+
+async def test_those_who_are_refused_together_come_back_one_after_the_other(
+    narrow: Running,
+) -> None:
+    async with narrow.http() as raw, waiting(narrow, 3):
+        answers = [await raw.get("/assistants") for _ in range(8)]
+        assert len({one.headers["retry-after-ms"] for one in answers}) == 8
+
+
+async def test_the_sdk_comes_back_by_itself(narrow: Running) -> None:
+    async with AsyncOpenAI(base_url=narrow.base_url, api_key=narrow.key) as client:
+        async with waiting(narrow, 3):
+            with pytest.raises(InternalServerError):
+                await client.with_options(max_retries=0).beta.threads.create()
+            later = asyncio.create_task(client.beta.threads.create())
+            await asyncio.sleep(0.1)
+        assert (await later).object == "thread"
+
+
+async def test_health_is_told_whatever_happens(narrow: Running) -> None:
+    async with narrow.http() as raw, waiting(narrow, 3):
+        answer = await raw.get(f"http://127.0.0.1:{narrow.port}/healthz")
+        assert answer.json() == {"status": "ok"}
+
+
+async def test_a_large_body_is_read_before_it_is_refused(narrow: Running) -> None:
+    async with narrow.http() as raw, waiting(narrow, 3):
+        body = {"messages": [{"role": "user", "content": "x" * 1_000_000}]}
+        refused = await raw.post("/threads", json=body)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["message"] == BUSY
+        assert "retry-after" in refused.headers
+
+
+async def test_open_streams_take_no_place(narrow: Running, model: ScriptedModel) -> None:
+    end = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        raw = await stack.enter_async_context(narrow.http())
+        assistant = await make_assistant(raw, instructions="Be brief.")
+        body = {"assistant_id": assistant["id"], "stream": True}
+        for _ in range(2):
+            model.waits(end, "Hello")
+            client = await stack.enter_async_context(narrow.http())
+            stream = client.stream("POST", "/threads/runs", json=body)
+            answer = await stack.enter_async_context(stream)
+            assert answer.status_code == 200
+        assert narrow.context.gate.active == 0
+        assert (await make_thread(raw))["object"] == "thread"
+        end.set()
+
+
+async def test_who_waits_too_long_in_a_crowd_is_refused_and_nothing_is_written(
+    database_url: str,
+) -> None:
+    models = ScriptedModels(ScriptedModel())
+    async with running_server(database_url, models, with_worker=False) as server:
+        server.check.expected_statuses = {503}
+        async with waiting(server, 2) as answers:
+            server.context.gate.refusal()
+            await asyncio.sleep(0.05)
+        assert [one.status_code for one in answers] == [503, 503]
+        assert all("retry-after" in one.headers for one in answers)
+        assert await server.database.read(threads) == 0
+
+
+async def test_few_are_let_into_a_crowd(database_url: str) -> None:
+    models = ScriptedModels(ScriptedModel())
+    async with (
+        running_server(database_url, models, with_worker=False) as server,
+        server.http() as raw,
+        waiting(server, FEW),
+    ):
+        server.check.expected_statuses = {503}
+        server.context.gate.refusal()
+        assert (await raw.post("/threads", json={})).status_code == 503
+        assert (await raw.get("/assistants")).status_code == 200
+
+
+async def test_runs_go_on_in_a_crowd(narrow: Running, model: ScriptedModel) -> None:
+    model.says("Hello")
+    async with narrow.http() as raw:
+        run = await make_run(raw)
+        narrow.context.gate.refusal()
+        events = await raw.get(f"/threads/{run['thread_id']}/runs/{run['id']}/events")
+        assert "event: thread.run.completed" in events.text
+
+
+async def test_work_behind_the_api_is_never_refused(narrow: Running) -> None:
+    """The lanes refuse visitors only; a worker's task has none."""
+
+    class Unwelcome:
+        def queued(self) -> None: ...
+        def served(self) -> None: ...
+        def refusal(self, waited: float) -> Overloaded | None:
+            return Overloaded()
+
+    assert await narrow.database.read(threads) == 0
+    token = VISITOR.set(Unwelcome())
+    with pytest.raises(Overloaded):
+        await narrow.database.read(threads)
+    VISITOR.reset(token)
+    assert await narrow.database.read(threads) == 0
+
+
+async def test_connections_beyond_the_bound_get_a_refusal_and_health(narrow: Running) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            _, writer = await asyncio.open_connection("127.0.0.1", narrow.port)
+            stack.callback(writer.close)
+        async with narrow.http() as raw:
+            health = await raw.get(f"http://127.0.0.1:{narrow.port}/healthz")
+            assert health.json() == {"status": "ok"}
+            refused = await raw.get("/assistants")
+            assert refused.status_code == 503
+            assert refused.json()["error"]["message"] == "The server has too many open connections."
+            assert refused.headers["connection"] == "close"
+            assert "retry-after" in refused.headers
+
+
+async def test_far_too_many_connections_are_not_even_answered(narrow: Running) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            _, writer = await asyncio.open_connection("127.0.0.1", narrow.port)
+            stack.callback(writer.close)
+        reader, writer = await asyncio.open_connection("127.0.0.1", narrow.port)
+        stack.callback(writer.close)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+
+
+async def test_requests_in_one_piece_are_answered_in_order_in_a_flood(narrow: Running) -> None:
+    request = (
+        f"GET /v1/assistants HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {narrow.key}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", narrow.port)
+    async with waiting(narrow, 3):
+        writer.write(request.encode() * 3)
+        for _ in range(3):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            assert head.startswith("HTTP/1.1 503 ")
+            length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+            assert orjson.loads(await reader.readexactly(length))["error"]["message"] == BUSY
+    writer.close()
+
+
+async def test_a_burst_that_fits_waits_its_turn(database_url: str) -> None:
+    models = ScriptedModels(ScriptedModel())
+    async with (
+        running_server(database_url, models, with_worker=False) as server,
+        server.http() as raw,
+    ):
+        made = await asyncio.gather(*(post(raw, "/threads") for _ in range(50)))
+        assert len({one["id"] for one in made}) == 50
+
+
+async def test_a_queue_that_stands_makes_a_crowd() -> None:
+    gate = Gate(100)
+    inside = [gate.enter("GET") for _ in range(FEW)]
+    assert not gate.is_crowded
+    await asyncio.sleep(STANDING + 0.05)
+    assert gate.is_full("GET")
+    assert not gate.is_full("POST")
+    inside.pop().leave()
+    assert not gate.is_crowded
+    assert CROWDED_FOR > STANDING
