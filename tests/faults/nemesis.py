@@ -44,6 +44,8 @@ class Pace:
 
     kill: float = 1.0
     freeze: float = 60.0
+    lease: float = 15.0
+    """That of runs: a worker which wakes when they are just being taken over is worse than one that sleeps long."""
     restart: float = 5.0
     last: float = 5.0
 
@@ -99,7 +101,9 @@ async def freeze(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
         note(arena, "freeze", victim)
         victim.pause()
         try:
-            await asyncio.sleep(pace.freeze)
+            await asyncio.sleep(
+                random.choice((pace.freeze, random.uniform(2 / 3, 6 / 5) * pace.lease))
+            )
         finally:
             victim.resume()
 

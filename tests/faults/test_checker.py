@@ -226,6 +226,7 @@ CASES: dict[str, tuple[str, Doctor]] = {
     "an event that is not stored": ("I7", lambda world: world.final.events.pop(5)),
     "a delta with other words": ("I7", change_event(5, data=orjson.dumps(delta("Hul")).decode())),
     "a stream without its message": ("I7", lambda world: world.final.messages.clear()),
+    "a stream without its deltas": ("I7", lambda world: world.without(Told, "message.delta")),
     "an event twice": ("I7", add(Told("c1", "a", RUN, 9, (1, 9), EVENTS[8][0], {"id": STEP}))),
     "a stranger's list": (
         "I8",

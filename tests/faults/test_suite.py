@@ -15,7 +15,7 @@ SHORT = Size(
     seconds=2.5,
     lease=2.0,
     words=8,
-    pace=Pace(kill=1.5, freeze=3.0, restart=2.0, last=1.0),
+    pace=Pace(kill=1.5, freeze=3.0, lease=2.0, restart=2.0, last=1.0),
 )
 
 
