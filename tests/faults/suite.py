@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--freeze", type=float, default=60.0, help="seconds")
+    parser.add_argument("--lease", type=float, default=15.0, help="seconds")
     options = parser.parse_args()
     size = Size(clients=options.clients, seconds=options.seconds, pace=Pace(freeze=options.freeze))
     failed = False
