@@ -48,3 +48,15 @@ async def test_a_separate_worker_on_postgresql_is_measured_too(tmp_path: Path) -
     path = tmp_path / "report.json"
     await run_benchmarks("--database", "postgresql", "--only", "runs", "--json", str(path))
     assert orjson.loads(path.read_bytes())["database"] == "postgresql"
+
+
+async def test_a_flood_is_measured_in_one_run(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.overload", "--quick", "--json", str(path), cwd=ROOT
+    )
+    assert await process.wait() == 0
+    figures = {one["name"]: one["value"] for one in orjson.loads(path.read_bytes())["figures"]}
+    assert figures["runs begun in the flood"] > 0
+    assert figures["runs lost"] == 0
+    assert figures["flood, refusals without retry-after"] == 0
