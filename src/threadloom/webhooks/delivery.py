@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 from zlib import crc32
 
-from sqlalchemy import Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, select, update
 from sqlalchemy.orm import aliased
 
 from threadloom.config import Outbound, Webhooks
@@ -32,9 +32,9 @@ PRUNED = 500
 """Rows of the log that are removed in one transaction."""
 ROUNDS = 100
 DISABLED = "The endpoint is disabled."
-EARLIER = aliased(WebhookDeliveryRow)
+OTHER = aliased(WebhookDeliveryRow)
 DUE = (
-    select(WebhookDeliveryRow.seq, WebhookDeliveryRow.id, WebhookDeliveryRow.endpoint_id)
+    select(WebhookDeliveryRow.seq, WebhookDeliveryRow.endpoint_id)
     .where(WebhookDeliveryRow.due_at <= bindparam("now"))
     .where(WebhookDeliveryRow.endpoint_id.not_in(bindparam("full", expanding=True)))
     .order_by(WebhookDeliveryRow.due_at)
@@ -132,7 +132,7 @@ def claim_fairly(
             DUE, {"now": tx.clock.now(), "full": full, "most": limit + len(chosen)}
         ).all()
         passed_over = False
-        for seq, _, endpoint_id in found:
+        for seq, endpoint_id in found:
             if seq in chosen or len(chosen) == limit:
                 continue
             if busy[endpoint_id] < per_endpoint:
@@ -157,13 +157,13 @@ def lease_out(tx: Tx, chosen: dict[int, str], lease: float) -> list[tuple[Claim,
     return [(Claim(row_id, epoch), endpoint_id) for row_id, epoch, endpoint_id in leased]
 
 
-def pending_before(row: type[WebhookDeliveryRow] = WebhookDeliveryRow) -> Select[int]:
-    """The deliveries that have to end before this one is sent."""
-    return (
-        select(EARLIER.seq)
-        .where(EARLIER.endpoint_id == row.endpoint_id, EARLIER.subject == row.subject)
-        .where(EARLIER.due_at.is_not(None), EARLIER.seq < row.seq)
-    )
+def pending_beside(row: WebhookDeliveryRow | type[WebhookDeliveryRow]) -> list[ColumnElement[bool]]:
+    """What says that `OTHER` is pending, and about the same subject at the same endpoint."""
+    return [
+        OTHER.endpoint_id == row.endpoint_id,
+        OTHER.subject == row.subject,
+        OTHER.due_at.is_not(None),
+    ]
 
 
 LETTER = (
@@ -172,7 +172,11 @@ LETTER = (
     .where(WebhookDeliveryRow.id == bindparam("held_id"))
     .where(WebhookDeliveryRow.epoch == bindparam("held_epoch"))
     .where(WebhookDeliveryRow.due_at.is_not(None), WebhookEndpointRow.status == "enabled")
-    .where(~pending_before().exists())
+    .where(
+        ~exists(OTHER.seq).where(
+            *pending_beside(WebhookDeliveryRow), OTHER.seq < WebhookDeliveryRow.seq
+        )
+    )
 )
 
 
@@ -211,10 +215,9 @@ def put_off(tx: Tx, claim: Claim) -> None:
 def wait_for_turn(tx: Tx, row: WebhookDeliveryRow) -> None:
     """Whoever ends the first one makes the next due; the time set here only counts when that went wrong."""
     first = (
-        select(EARLIER.due_at)
-        .where(EARLIER.endpoint_id == row.endpoint_id, EARLIER.subject == row.subject)
-        .where(EARLIER.due_at.is_not(None), EARLIER.seq < row.seq)
-        .order_by(EARLIER.seq)
+        select(OTHER.due_at)
+        .where(*pending_beside(row), OTHER.seq < row.seq)
+        .order_by(OTHER.seq)
         .limit(1)
     )
     due_at = tx.session.scalar(first)
@@ -258,10 +261,9 @@ def end(tx: Tx, row: WebhookDeliveryRow, status: Literal["delivered", "failed"])
     tx.session.flush()
     later = WebhookDeliveryRow
     following = (
-        select(EARLIER.seq)
-        .where(EARLIER.endpoint_id == row.endpoint_id, EARLIER.subject == row.subject)
-        .where(EARLIER.due_at.is_not(None), EARLIER.seq > row.seq)
-        .order_by(EARLIER.seq)
+        select(OTHER.seq)
+        .where(*pending_beside(row), OTHER.seq > row.seq)
+        .order_by(OTHER.seq)
         .limit(1)
         .scalar_subquery()
     )
