@@ -220,7 +220,12 @@ def main() -> None:
     parser.add_argument("--freeze", type=float, default=60.0, help="seconds")
     parser.add_argument("--lease", type=float, default=15.0, help="seconds")
     options = parser.parse_args()
-    size = Size(clients=options.clients, seconds=options.seconds, pace=Pace(freeze=options.freeze))
+    size = Size(
+        clients=options.clients,
+        seconds=options.seconds,
+        lease=options.lease,
+        pace=Pace(freeze=options.freeze, lease=options.lease),
+    )
     failed = False
     for name in options.nemesis or [*possible(), MIGRATIONS]:
         folder = Path(tempfile.mkdtemp(prefix=f"faults-{name}-"))
