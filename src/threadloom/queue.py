@@ -17,6 +17,8 @@ from threadloom.db.signal import Bell
 from threadloom.db.tx import Tx
 from threadloom.leases import Claim, LeasedRow, LeaseLost, claim, next_due, renew
 
+CLAIM_EVERY = 0.02
+"""Seconds from one claim to the next: of many rows that become due, each would otherwise cost all workers a transaction."""
 RENEWALS = 3
 """Renewals within the time of one lease."""
 log = structlog.get_logger()
@@ -114,8 +116,9 @@ class Queue(Generic[LeasedRow]):
             held.abort(reason)
 
     async def _claim_until_drained(self, tasks: asyncio.TaskGroup) -> None:
-        woken = True
+        woken, loop = True, asyncio.get_running_loop()
         while not self._draining:
+            began = loop.time()
             try:
                 claims = await self._claim(woken=woken)
             except SQLAlchemyError as error:
@@ -125,6 +128,7 @@ class Queue(Generic[LeasedRow]):
                 self._start(tasks, one)
             # What did not fit into the free places is claimed when a place is free again.
             woken = await self._bell.wait()
+            await asyncio.sleep(began + CLAIM_EVERY - loop.time())
 
     async def _claim(self, *, woken: bool) -> Sequence[Claim]:
         """Take due rows into the free places. Without a wake-up, a cheap look comes first."""
