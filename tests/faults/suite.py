@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--nemesis", action="append", choices=[*NEMESES, MIGRATIONS])
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--kill", type=float, default=1.0, help="seconds from one to the next")
     parser.add_argument("--freeze", type=float, default=60.0, help="seconds")
     parser.add_argument("--lease", type=float, default=15.0, help="seconds")
     options = parser.parse_args()
@@ -224,7 +225,7 @@ def main() -> None:
         clients=options.clients,
         seconds=options.seconds,
         lease=options.lease,
-        pace=Pace(freeze=options.freeze, lease=options.lease),
+        pace=Pace(options.kill, options.freeze, options.lease),
     )
     failed = False
     for name in options.nemesis or [*possible(), MIGRATIONS]:
