@@ -1,9 +1,8 @@
 """Who is let in: a burst queues, a flood is refused before it costs much.
 
-Up to `max_requests` are worked on at once. When more come, or when those that wait have not become few for a second, the server is
-crowded, until none was refused for a while. Meanwhile a request that waits too long for its first transaction is refused as well,
-and others are let in only while few wait: what is let in is answered about as fast as ever. A burst that is worked off within a
-second is no flood, and waits its turn.
+Up to `max_requests` are worked on at once. When more come, or when many have been waiting for half a second, the server is crowded,
+until none was refused for a while: requests are let in only while few wait. Once one was refused, those that wait too long for their
+first transaction are refused as well: what is let in does not wait behind the flood. A burst that nothing follows waits its turn.
 """
 
 import time
@@ -13,7 +12,7 @@ from threadloom.errors import Overloaded
 
 CROWDED_FOR = 3.0
 """Seconds without a refusal after which the server is not crowded any more."""
-STANDING = 1.0
+STANDING = 0.5
 """Seconds for which many may wait without the server being crowded."""
 FEW = 8
 """Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
@@ -35,9 +34,13 @@ class Gate:
         self.waiting = {True: 0, False: 0}
 
     @property
+    def refuses(self) -> bool:
+        """Whether somebody was refused not long ago: then it is no burst that ends by itself."""
+        return time.monotonic() < self._crowded_until
+
+    @property
     def is_crowded(self) -> bool:
-        now = time.monotonic()
-        return now < self._crowded_until or now - min(self._many_since.values()) > STANDING
+        return self.refuses or time.monotonic() - min(self._many_since.values()) > STANDING
 
     def is_full(self, method: str) -> bool:
         waiting = self.waiting[method in READS]
@@ -106,4 +109,4 @@ class Admission:
     def refusal(self, waited: float) -> Overloaded | None:
         """Only the first transaction is refused: later ones belong to something that has begun."""
         is_late = self._is_inside and self._jobs == 1 and waited > CROWDED_PATIENCE
-        return self._gate.refusal() if is_late and self._gate.is_crowded else None
+        return self._gate.refusal() if is_late and self._gate.refuses else None
