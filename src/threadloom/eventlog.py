@@ -64,8 +64,8 @@ def select_events() -> Select[int, int, str, str]:
 def look_for_all(tx: Tx, tails: Sequence[Tail]) -> list[Found | None]:
     """What `look` finds for each; None where the run rests or is gone, which `look` tells apart."""
     events: list[list[Event]] = [[] for _ in tails]
-    for number, *event in read_tails(tx.session, tails, BATCH):
-        events[number].append(Event(*event))
+    for one in read_tails(tx.session, tails, BATCH):
+        events[one.number].append(Event(one.epoch, one.seq, one.name, one.data))
     quiet = [tail.run_id for tail, found in zip(tails, events, strict=True) if not found]
     going_on = set(tx.session.scalars(GOING_ON, {"runs": quiet})) if quiet else set[str]()
     return [

@@ -1,9 +1,9 @@
 """What was appended to many logs since each was last looked at, in one statement."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from threadloom.db.engine import is_sqlite
@@ -15,6 +15,16 @@ class Tail(NamedTuple):
     run_id: str
     epoch: int
     seq: int
+
+
+class Appended(NamedTuple):
+    """An event, and the number of the tail that it belongs to."""
+
+    number: int
+    epoch: int
+    seq: int
+    name: str
+    data: str
 
 
 # LATERAL has PostgreSQL look up each run by the table's key, whatever it believes about how many rows there are.
@@ -37,12 +47,12 @@ SQLITE = text(
 )
 
 
-def read_tails(session: Session, tails: Sequence[Tail], most: int) -> list[Row[Any]]:
-    """At most `most` events of each, as rows of the tail's number, epoch, seq, name and data, in their order."""
+def read_tails(session: Session, tails: Sequence[Tail], most: int) -> list[Appended]:
+    """At most `most` events of each, in their order."""
     connection = session.connection()
     if is_sqlite(connection.engine):
         return [
-            row
+            Appended(*row)
             for number, tail in enumerate(tails)
             for row in connection.execute(
                 SQLITE, {**tail._asdict(), "number": number, "most": most}
@@ -50,4 +60,4 @@ def read_tails(session: Session, tails: Sequence[Tail], most: int) -> list[Row[A
         ]
     runs, epochs, seqs = map(list, zip(*tails, strict=True))
     asked = {"runs": runs, "epochs": epochs, "seqs": seqs, "most": most}
-    return list(connection.execute(POSTGRES, asked))
+    return [Appended(*row) for row in connection.execute(POSTGRES, asked)]
