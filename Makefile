@@ -54,7 +54,7 @@ format: install-dev
 # A file's tests stay together: they share servers that are dear to start. Without an engine and `make sandbox`, those that run code
 # are skipped, with one line at the end; REQUIRE_DOCKER=1 makes them fail.
 test: install-compat
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -rs
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder -rs
 
 # Half an hour of everything that may fail, one after the other; `make test` runs some seconds of each. docs/faults.md
 faults: install-dev

@@ -7,6 +7,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from threadloom import usage
 from threadloom.api import keyed
 from threadloom.api.context import Context
 from threadloom.db.database import Database
@@ -115,6 +116,7 @@ class Background:
             await files.sweep(self._context.database, self._context.blobs)
             await stores.sweep(self._context.database)
             await self._ingestion.sweep()
+            await self._context.database.write(usage.forget)
             await self._deliveries.sweep()
             await keyed.sweep(self._context.database, self._context.settings.idempotency.keep)
             await end_orphans(self._context.database, self._sandbox)

@@ -128,6 +128,7 @@ def make_objects(site: Site) -> dict[str, str]:
     }
 
 
+@pytest.mark.timeout(240)  # every operation, some with a dozen requests
 def test_the_document_is_true(document: schemathesis.BaseSchema, site: Site) -> None:
     for found in document.get_all_operations():
         assert isinstance(found, Ok)

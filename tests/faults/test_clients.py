@@ -61,7 +61,7 @@ async def test_a_stuck_reader_does_not_hold_up_the_others(on_sqlite: Fleet) -> N
             assert stream.names.count("thread.message.delta") == 25_000
         slowest = max([await asked(server) for _ in range(20)])
         reader.close()
-    assert slowest < 0.25
+    assert slowest < 1.0
 
 
 async def asked(server: Server) -> float:

@@ -14,7 +14,7 @@ from threadloom.testing.upstream import Answer, Upstream
 WORDS = " ".join(f"word{number}" for number in range(40))
 SLOWLY = f"[[rate:40]][[text:{WORDS}]]"
 NEVER = Answer(delay=float("inf"))
-RECOVERY = 10.0
+RECOVERY = 20.0
 """Seconds from the death of a worker to the end of its run: the lease is 2 s, the answers take 1 s."""
 
 

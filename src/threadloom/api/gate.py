@@ -1,19 +1,16 @@
 """Who is let in: a burst queues, a flood is refused before it costs much.
 
-Up to `max_requests` are worked on at once. When more come, or when many have been waiting for half a second, the server is crowded,
-until none was refused for a while: requests are let in only while few wait. Once one was refused, those that wait too long for their
-first transaction are refused as well: what is let in does not wait behind the flood. A burst that nothing follows waits its turn.
+Up to `max_requests` are worked on at once. Once more have come the server is crowded, until none was refused for a while: requests are
+let in only while few wait, and those that wait too long for their first transaction are refused as well. So what is let in does not
+wait behind the flood. A burst that fits waits its turn, however long: SDKs give up after two refusals.
 """
 
 import time
-from math import inf
 
 from threadloom.errors import Overloaded
 
 CROWDED_FOR = 3.0
 """Seconds without a refusal after which the server is not crowded any more."""
-STANDING = 0.5
-"""Seconds for which many may wait without the server being crowded."""
 FEW = 8
 """Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
 CROWDED_PATIENCE = 0.02
@@ -29,18 +26,13 @@ class Gate:
         self._max_requests = max_requests
         self._crowded_until = 0.0
         self._refused = 0
-        self._many_since = {True: inf, False: inf}
         self.active = 0
         self.waiting = {True: 0, False: 0}
 
     @property
-    def refuses(self) -> bool:
+    def is_crowded(self) -> bool:
         """Whether somebody was refused not long ago: then it is no burst that ends by itself."""
         return time.monotonic() < self._crowded_until
-
-    @property
-    def is_crowded(self) -> bool:
-        return self.refuses or time.monotonic() - min(self._many_since.values()) > STANDING
 
     def is_full(self, method: str) -> bool:
         waiting = self.waiting[method in READS]
@@ -57,16 +49,6 @@ class Gate:
         self._crowded_until = time.monotonic() + CROWDED_FOR
         self._refused += 1
         return Overloaded(retry_after=1 + self._refused % SPREAD / SPREAD)
-
-    def begin_waiting(self, *, reads: bool) -> None:
-        self.waiting[reads] += 1
-        if self.waiting[reads] == FEW:
-            self._many_since[reads] = time.monotonic()
-
-    def end_waiting(self, *, reads: bool) -> None:
-        if self.waiting[reads] == FEW:
-            self._many_since[reads] = inf
-        self.waiting[reads] -= 1
 
 
 class Admission:
@@ -99,14 +81,14 @@ class Admission:
     def _wait(self) -> None:
         if not self._is_waiting:
             self._is_waiting = True
-            self._gate.begin_waiting(reads=self._reads)
+            self._gate.waiting[self._reads] += 1
 
     def served(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
-            self._gate.end_waiting(reads=self._reads)
+            self._gate.waiting[self._reads] -= 1
 
     def refusal(self, waited: float) -> Overloaded | None:
         """Only the first transaction is refused: later ones belong to something that has begun."""
         is_late = self._is_inside and self._jobs == 1 and waited > CROWDED_PATIENCE
-        return self._gate.refusal() if is_late and self._gate.refuses else None
+        return self._gate.refusal() if is_late and self._gate.is_crowded else None
