@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from tests.api.wire import get, make_assistant, make_run, make_thread, post
 from tests.faults.processes import until
 from tests.support.server import Running, running_server
-from threadloom.api.gate import CROWDED_FOR, FEW, Gate
+from threadloom.api.gate import FEW
 from threadloom.db.lane import VISITOR
 from threadloom.db.rows import ThreadRow
 from threadloom.db.tx import Tx

@@ -111,19 +111,29 @@ def end_strays(kernel: int) -> bool:
 
 
 def computes(pid: int) -> bool:
-    """Whether a process uses a processor for more than half of a moment."""
-    before = processor_time(pid)
+    """Whether a process would use a processor for more than half of a moment, also where others are in its way."""
+    before = time_wanted(pid)
     time.sleep(MOMENT)
-    return processor_time(pid) - before > MOMENT / 2
+    return time_wanted(pid) - before > MOMENT / 2
 
 
-def processor_time(pid: int) -> float:
-    """Seconds; none of one that has ended."""
+def time_wanted(pid: int) -> float:
+    """Seconds that the threads of a process have run, or were ready to; none of one that has ended."""
+    wanted = 0.0
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            wanted += time_of(thread)
+    return wanted
+
+
+def time_of(thread: Path) -> float:
+    """Where the kernel does not tell how long it was ready (gVisor), how long it ran. Raises OSError when it has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        ran, waited, _ = (thread / "schedstat").read_text().split()
+    except FileNotFoundError:
+        fields = (thread / "stat").read_text(errors="replace").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(ran) + int(waited)) / 1e9
 
 
 def running() -> list[int]:
