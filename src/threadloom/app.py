@@ -25,7 +25,7 @@ from threadloom.api.bodies import BodyLimits
 from threadloom.api.context import Context
 from threadloom.api.edge import Edge
 from threadloom.api.idempotency import Idempotency
-from threadloom.api.limits import Limits
+from threadloom.api.limits import RequestLimits, WorkLimits
 from threadloom.types.errors import Refusal
 
 # They are tried in this order: the busiest first, and `/threads/runs` before `/threads/{thread_id}`,
@@ -66,17 +66,18 @@ def create_app(context: Context) -> FastAPI:
     settings, limits = context.settings, BodyLimits.of(context.settings)
     # What is added later stands further outside.
     app.add_middleware(
+        WorkLimits,
+        database=context.database,
+        defaults=settings.limits,
+        max_queued_runs=settings.server.max_queued_runs,
+    )
+    app.add_middleware(
         Idempotency,
         database=context.database,
         rules=settings.idempotency,
         limits=limits,
         lease=settings.runs.lease,
     )
-    app.add_middleware(
-        Limits,
-        database=context.database,
-        defaults=settings.limits,
-        max_queued_runs=settings.server.max_queued_runs,
-    )
+    app.add_middleware(RequestLimits, database=context.database, defaults=settings.limits)
     app.add_middleware(Edge, keys=context.keys, limits=limits, gate=context.gate)
     return app

@@ -282,6 +282,20 @@ async def test_runs_of_a_project_at_once_are_limited(database_url: str) -> None:
         await make_run(other)
 
 
+async def test_a_run_that_was_created_is_not_refused_when_it_is_asked_for_again(
+    database_url: str,
+) -> None:
+    async with limited(database_url, {"concurrent_runs": 1}) as server, server.http() as raw:
+        assistant = (await raw.post("/assistants", json={"model": "gpt-4o"})).json()
+        thread = {"messages": [{"role": "user", "content": "Hello"}]}
+        body = {"assistant_id": assistant["id"], "thread": thread}
+        key = {"Idempotency-Key": "once"}
+        first, again = [await raw.post("/threads/runs", json=body, headers=key) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert again.json() == first.json()
+        assert (await raw.post("/threads/runs", json=body)).status_code == 429
+
+
 async def test_a_key_may_have_a_smaller_share_of_its_project(database_url: str) -> None:
     async with limited(database_url, {}) as server:
         key = await server.new_key("default")

@@ -92,10 +92,11 @@ class Idempotency:
         self, begun: Begun, request: Keyed, scope: Scope, receive: Receive, send: Send
     ) -> None:
         journal = Journal(begun.writes)
+        scope["is_repeated"] = bool(begun.writes)
         scope["project_database"] = RecordedDatabase(
             self._database, request.project_id, request, journal
         )
-        answer = Answer(self._database, request, journal, send, is_repeated=bool(begun.writes))
+        answer = Answer(self._database, request, journal, send, is_repeated=scope["is_repeated"])
         try:
             async with asyncio.TaskGroup() as tasks:
                 renewing = tasks.create_task(self._keep_lease(request))

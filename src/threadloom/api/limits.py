@@ -24,37 +24,24 @@ STORAGE_FULL = (
 )
 
 
-class Limits:
-    """Pure ASGI, between what authenticates and the API. Without a limit it costs a few comparisons."""
+class RequestLimits:
+    """Counts requests. Pure ASGI, just inside of what authenticates; without a limit it costs a few comparisons."""
 
-    def __init__(
-        self, app: ASGIApp, database: Database, defaults: Defaults, max_queued_runs: int
-    ) -> None:
+    def __init__(self, app: ASGIApp, database: Database, defaults: Defaults) -> None:
         self._app = app
-        self._database = database
-        self._defaults = LimitOverrides.model_validate(defaults.model_dump())
+        self._default = defaults.requests_per_minute
         self._rates = Rates(database)
-        self._line = Line(database, max_queued_runs)
-        self._coming: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get("caller")
         if caller is not None:
             self._count_request(scope, caller)
-            if scope["method"] == "POST":
-                if creates_run(scope["path"]):
-                    await self._admit_run(scope, caller)
-                elif uploads(scope["path"]):
-                    await self._admit_file(scope, caller, receive, send)
-                    return
         await self._app(scope, receive, send)
 
     def _count_request(self, scope: Scope, caller: Caller) -> None:
         """Raises RateLimited."""
         limit = (
-            caller.key.requests_per_minute
-            or caller.project.requests_per_minute
-            or self._defaults.requests_per_minute
+            caller.key.requests_per_minute or caller.project.requests_per_minute or self._default
         )
         if limit is None:
             return
@@ -64,6 +51,29 @@ class Limits:
             raise reached(caller.key_id, REQUESTS, limit, standing.used, wait)
         self._rates.count(caller.key_id)
         tell(scope, "requests", limit, self._rates.standing(caller.key_id))
+
+
+class WorkLimits:
+    """Lets runs and files in. Pure ASGI, inside of what answers repeated requests: what was done already is not refused."""
+
+    def __init__(
+        self, app: ASGIApp, database: Database, defaults: Defaults, max_queued_runs: int
+    ) -> None:
+        self._app = app
+        self._database = database
+        self._defaults = LimitOverrides.model_validate(defaults.model_dump())
+        self._line = Line(database, max_queued_runs)
+        self._coming: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope.get("caller")
+        if caller is not None and scope["method"] == "POST" and not scope.get("is_repeated"):
+            if creates_run(scope["path"]):
+                await self._admit_run(scope, caller)
+            elif uploads(scope["path"]):
+                await self._admit_file(scope, caller, receive, send)
+                return
+        await self._app(scope, receive, send)
 
     async def _admit_run(self, scope: Scope, caller: Caller) -> None:
         """Raises Overloaded and RateLimited."""
