@@ -35,6 +35,9 @@ R = TypeVar("R")
 
 FLUSH_EVERY = 0.02
 """Seconds that deltas wait for company."""
+FLUSH_LATEST = 0.1
+CROWD = 40
+"""Runs that write at once. The more there are beyond that, the longer deltas wait: each flush locks every one of these runs."""
 RETRY_AFTER = 1.0
 TOGETHER = 250
 """Streams that are looked after in one transaction."""
@@ -259,6 +262,7 @@ class EventWriter:
         self._feed = feed
         self._logs: set[RunLog] = set()
         self._scheduled = asyncio.Event()
+        self._flushed = 0
 
     def open(self, claim: Claim) -> "RunLog":
         return RunLog(self, claim)
@@ -275,7 +279,7 @@ class EventWriter:
         while True:
             await self._scheduled.wait()
             self._scheduled.clear()
-            await asyncio.sleep(FLUSH_EVERY)
+            await asyncio.sleep(min(FLUSH_EVERY * max(1.0, self._flushed / CROWD), FLUSH_LATEST))
             try:
                 await self.flush()
             except SQLAlchemyError as error:
@@ -286,6 +290,7 @@ class EventWriter:
         """Write what is pending; a log whose own commit is under way carries its deltas itself."""
         logs = [one for one in self._logs if not one.busy.locked()]
         self._logs.clear()
+        self._flushed = len(logs)
         try:
             async with AsyncExitStack() as stack:
                 groups: list[tuple[Claim, Sequence[Event]]] = []
