@@ -1,28 +1,26 @@
-"""The command line: it builds the settings and hands them down."""
+"""The command line: it builds the settings and hands them down.
+
+Each command imports what it needs when it is called: all of it together takes more than a second.
+"""
 
 import asyncio
 import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import structlog
 import typer
 import uvloop
 
 from threadloom import __version__, faults
-from threadloom.commands import keys as key_commands
-from threadloom.commands import limits as limit_commands
-from threadloom.commands import sandbox as sandbox_commands
-from threadloom.commands import webhooks as webhook_commands
-from threadloom.commands.opened import open_database
-from threadloom.commands.reindex import reindex as embed_again
-from threadloom.commands.serve import serve as run_server
-from threadloom.commands.work import work as run_worker
 from threadloom.config import Settings, asked_fault, load_settings
 from threadloom.errors import StartError
 from threadloom.types.webhooks import EventType
+
+if TYPE_CHECKING:
+    from threadloom.commands.limits import Subject
 
 T = TypeVar("T")
 cli = typer.Typer(
@@ -61,6 +59,8 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Drive runs in this process too.")] = True,
 ) -> None:
     """Serve the API."""
+    from threadloom.commands.serve import serve as run_server
+
     settings = settings_of(data_dir, config, server={"host": host, "port": port})
     start(run_server(settings, with_worker=worker))
 
@@ -68,12 +68,16 @@ def serve(
 @cli.command()
 def worker(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Drive runs, without HTTP."""
+    from threadloom.commands.work import work as run_worker
+
     start(run_worker(settings_of(data_dir, config)))
 
 
 @cli.command()
 def reindex(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Embed again what another embedding model embedded; `serve` may go on meanwhile."""
+    from threadloom.commands.reindex import reindex as embed_again
+
     done = start(embed_again(settings_of(data_dir, config)))
     typer.echo(f"Embedded {done} files again.")
 
@@ -96,6 +100,9 @@ def create_key(
     config: ConfigFile = None,
 ) -> None:
     """Make a key and print it; it is never shown again."""
+    from threadloom.commands import keys as key_commands
+    from threadloom.commands import limits as limit_commands
+
     settings = settings_of(data_dir, config)
     chosen = limit_commands.limits_of(
         {
@@ -111,12 +118,16 @@ def create_key(
 @keys.command("list")
 def list_keys(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """List all keys."""
+    from threadloom.commands import keys as key_commands
+
     start(key_commands.show(settings_of(data_dir, config)))
 
 
 @keys.command("revoke")
 def revoke_key(key_id: str, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """End a key, within a second in every process."""
+    from threadloom.commands import keys as key_commands
+
     start(key_commands.revoke(settings_of(data_dir, config), key_id))
 
 
@@ -128,6 +139,8 @@ def show_limits(
     config: ConfigFile = None,
 ) -> None:
     """Show a project's or key's limits, and what counts against them."""
+    from threadloom.commands import limits as limit_commands
+
     subject = subject_of(project, key)
     start(limit_commands.show(settings_of(data_dir, config), subject))
 
@@ -145,6 +158,8 @@ def set_limits(
     config: ConfigFile = None,
 ) -> None:
     """Change limits of a project or key, within a second in every process."""
+    from threadloom.commands import limits as limit_commands
+
     given = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -156,7 +171,9 @@ def set_limits(
     start(limit_commands.override(settings_of(data_dir, config), subject, given))
 
 
-def subject_of(project: str | None, key: str | None) -> limit_commands.Subject:
+def subject_of(project: str | None, key: str | None) -> "Subject":
+    from threadloom.commands import limits as limit_commands
+
     if (project is None) == (key is None):
         raise typer.BadParameter("Give either a project or a key.")
     return limit_commands.Subject(project, key)
@@ -177,6 +194,8 @@ def build_sandbox(
     config: ConfigFile = None,
 ) -> None:
     """Build the image, with the packages that code may use."""
+    from threadloom.commands import sandbox as sandbox_commands
+
     settings = settings_of(data_dir, config)
     sandbox_commands.build(settings, base=base, network=network, cache=cache)
 
@@ -184,12 +203,16 @@ def build_sandbox(
 @sandbox.command("check")
 def check_sandbox(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Say whether engine, image and sandbox work."""
+    from threadloom.commands import sandbox as sandbox_commands
+
     start(sandbox_commands.check(settings_of(data_dir, config)))
 
 
 @sandbox.command("ps")
 def list_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """List the sandboxes of this engine."""
+    from threadloom.commands import sandbox as sandbox_commands
+
     start(sandbox_commands.show(settings_of(data_dir, config)))
 
 
@@ -201,6 +224,8 @@ def end_sandbox(
     config: ConfigFile = None,
 ) -> None:
     """End a sandbox and all in it; its thread gets a new one when it needs one."""
+    from threadloom.commands import sandbox as sandbox_commands
+
     if everything == bool(container):
         raise typer.BadParameter("Give an id, or --all.")
     ended = start(sandbox_commands.kill(settings_of(data_dir, config), container=container))
@@ -210,6 +235,8 @@ def end_sandbox(
 @sandbox.command("serve")
 def serve_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Hold sandboxes for workers that have no engine."""
+    from threadloom.commands import sandbox as sandbox_commands
+
     start(sandbox_commands.serve(settings_of(data_dir, config)))
 
 
@@ -226,6 +253,8 @@ def create_webhook(
     config: ConfigFile = None,
 ) -> None:
     """Make an endpoint; print its id, and its secret, which is never shown again."""
+    from threadloom.commands import webhooks as webhook_commands
+
     settings = settings_of(data_dir, config)
     made = webhook_commands.create(
         settings, project=project, name=name, url=url, events=event or ()
@@ -236,12 +265,16 @@ def create_webhook(
 @webhooks.command("list")
 def list_webhooks(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """List the endpoints of all projects."""
+    from threadloom.commands import webhooks as webhook_commands
+
     start(webhook_commands.show(settings_of(data_dir, config)))
 
 
 @webhooks.command("delete")
 def delete_webhook(endpoint_id: str, data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """End an endpoint; what is pending is not sent."""
+    from threadloom.commands import webhooks as webhook_commands
+
     start(webhook_commands.delete(settings_of(data_dir, config), endpoint_id))
 
 
@@ -253,6 +286,8 @@ def try_webhook(
     config: ConfigFile = None,
 ) -> None:
     """Send an endpoint a sample event, and say what it answered."""
+    from threadloom.commands import webhooks as webhook_commands
+
     reply = start(webhook_commands.test(settings_of(data_dir, config), endpoint_id, event))
     if reply.error:
         raise StartError(reply.error)
@@ -264,6 +299,8 @@ def list_webhook_deliveries(
     endpoint_id: str, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """Show the newest deliveries of an endpoint."""
+    from threadloom.commands import webhooks as webhook_commands
+
     start(webhook_commands.deliveries(settings_of(data_dir, config), endpoint_id))
 
 
@@ -272,10 +309,14 @@ def replay_webhook_delivery(
     delivery_id: str, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
     """Send the event of a delivery once more, and print the id of the new one."""
+    from threadloom.commands import webhooks as webhook_commands
+
     typer.echo(start(webhook_commands.replay(settings_of(data_dir, config), delivery_id)))
 
 
 async def migrate(settings: Settings) -> None:
+    from threadloom.commands.database import open_database
+
     async with open_database(settings):
         pass
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from threadloom.api.keys import create_key, list_keys, revoke_key
-from threadloom.commands.opened import open_database
+from threadloom.commands.database import open_database
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.types.limits import NO_OVERRIDES, LimitOverrides

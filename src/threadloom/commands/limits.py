@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from threadloom import usage
 from threadloom.api.allowances import active_runs
-from threadloom.commands.opened import open_database
+from threadloom.commands.database import open_database
 from threadloom.config import Settings
 from threadloom.db.rows import ApiKeyRow, ProjectRow
 from threadloom.db.tx import ProjectTx, Tx

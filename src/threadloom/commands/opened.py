@@ -1,23 +1,15 @@
-"""What every command works on: the data directory, a migrated database, models, keys."""
+"""What the processes work on: an open database, models, keys, and what searches."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
-from sqlalchemy.exc import DBAPIError, OperationalError
-
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, ensure_project
 from threadloom.blobs import open_blobs
+from threadloom.commands.database import open_database
 from threadloom.config import Settings
-from threadloom.db.clock import DatabaseClock
-from threadloom.db.database import Database
-from threadloom.db.failures import ConnectionLost
-from threadloom.db.migrate import upgrade
-from threadloom.errors import StartError
 from threadloom.events import Feed
-from threadloom.ids import RandomIds
 from threadloom.llm.router import build_models
 from threadloom.retrieval.embedders import open_embedder
 from threadloom.retrieval.index.opening import open_index
@@ -32,37 +24,6 @@ class Closable(Protocol):
 
 
 Opened = TypeVar("Opened", bound=Closable)
-
-
-@asynccontextmanager
-async def open_database(settings: Settings) -> AsyncGenerator[Database]:
-    """The database, brought to this program's schema. Raises StartError."""
-    clock = DatabaseClock()
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        database = Database(
-            settings.database_url,
-            clock=clock,
-            ids=RandomIds(),
-            pool_size=settings.database.pool_size,
-            direct_url=settings.direct_database_url,
-        )
-    except OSError as error:
-        raise StartError(f"Cannot use the data directory {settings.data_dir}: {error}") from None
-    clock.follow(database.engine)
-    try:
-        await asyncio.to_thread(upgrade, database.engine)
-        yield database
-    except (OperationalError, ConnectionLost) as error:
-        raise StartError(f"The database does not answer: {reason(error)}") from None
-    finally:
-        await database.close()
-
-
-def reason(error: OperationalError | ConnectionLost) -> str:
-    """What the driver says."""
-    cause = error if isinstance(error, OperationalError) else error.__cause__
-    return str(cause.orig if isinstance(cause, DBAPIError) else cause)
 
 
 @asynccontextmanager

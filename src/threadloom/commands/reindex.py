@@ -4,7 +4,8 @@ import structlog
 from rich.progress import Progress as Bar
 
 from threadloom.api.context import Context
-from threadloom.commands.opened import closing, open_database
+from threadloom.commands.database import open_database
+from threadloom.commands.opened import closing
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.retrieval.embedder import EmbeddingError

@@ -10,7 +10,7 @@ from rich.table import Table
 from sqlalchemy import select
 
 from threadloom.api.keys import ensure_project
-from threadloom.commands.opened import open_database
+from threadloom.commands.database import open_database
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.rows import ProjectRow, WebhookDeliveryRow, WebhookEndpointRow
