@@ -59,18 +59,19 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Drive runs in this process too.")] = True,
 ) -> None:
     """Serve the API."""
+    settings = settings_of(data_dir, config, server={"host": host, "port": port})
     from threadloom.commands.serve import serve as run_server
 
-    settings = settings_of(data_dir, config, server={"host": host, "port": port})
     start(run_server(settings, with_worker=worker))
 
 
 @cli.command()
 def worker(data_dir: DataDir = None, config: ConfigFile = None) -> None:
     """Drive runs, without HTTP."""
+    settings = settings_of(data_dir, config)
     from threadloom.commands.work import work as run_worker
 
-    start(run_worker(settings_of(data_dir, config)))
+    start(run_worker(settings))
 
 
 @cli.command()

@@ -403,7 +403,11 @@ async def test_every_option_of_a_run_may_be_null(raw: httpx2.AsyncClient) -> Non
         ),
         (
             "/threads/runs",
-            body | {"tool_choice": {"type": "file_search", "function": None}},
+            body
+            | {
+                "tool_choice": {"type": "file_search", "function": None},
+                "tools": [{"type": "file_search"}],
+            },
         ),
         (f"/threads/{thread['id']}/runs", more),
     ):

@@ -147,7 +147,7 @@ async def test_who_waits_too_long_in_a_crowd_is_refused_and_nothing_is_written(
         server.check.expected_statuses = {503}
         async with waiting(server, 2) as answers:
             server.context.gate.refusal()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)  # until both have come to the database, and longer
         assert [one.status_code for one in answers] == [503, 503]
         assert all("retry-after" in one.headers for one in answers)
         assert await server.database.read(threads) == 0

@@ -132,7 +132,9 @@ async def test_a_thread_and_its_run_can_be_made_at_once(raw: httpx2.AsyncClient)
 
 
 async def test_every_form_of_tool_choice_is_echoed(raw: httpx2.AsyncClient) -> None:
-    runs = [await make_run(raw, tool_choice=choice) for choice in CHOICES]
+    function = {"type": "function", "function": {"name": "f"}}
+    tools = [function, {"type": "file_search"}, {"type": "code_interpreter"}]
+    runs = [await make_run(raw, tool_choice=choice, tools=tools) for choice in CHOICES]
     assert [run["tool_choice"] for run in runs] == CHOICES
 
 

@@ -15,6 +15,7 @@ from threadloom.files.storage import stored_bytes
 from threadloom.types.limits import LimitOverrides
 from threadloom.usage import Sliding
 
+CREATED = 200
 LOOK_EVERY = 1.0
 LOOK_AGAIN_AFTER = 0.1
 """Seconds for which the length of the line is believed; less when a run would be refused for it."""
@@ -70,6 +71,7 @@ class WorkLimits:
         if caller is not None and scope["method"] == "POST" and not scope.get("is_repeated"):
             if creates_run(scope["path"]):
                 await self._admit_run(scope, caller)
+                send = self._line.counting(send)
             elif uploads(scope["path"]):
                 await self._admit_file(scope, caller, receive, send)
                 return
@@ -77,7 +79,7 @@ class WorkLimits:
 
     async def _admit_run(self, scope: Scope, caller: Caller) -> None:
         """Raises Overloaded and RateLimited."""
-        await self._line.join()
+        await self._line.look()
         project = self._defaults.model_copy(update=caller.project.model_dump(exclude_none=True))
         for allowance in (Allowance(project), Allowance(caller.key, caller.key_id)):
             if allowance.is_bounded:
@@ -149,8 +151,8 @@ class Line:
         self._length = 0
         self._looked = float("-inf")
 
-    async def join(self) -> None:
-        """One more run. Raises Overloaded."""
+    async def look(self) -> None:
+        """Raises Overloaded when no run may join."""
         now = self._database.clock.now()
         believed = LOOK_EVERY if self._length < self._longest else LOOK_AGAIN_AFTER
         if not 0 <= now - self._looked < believed:
@@ -158,4 +160,13 @@ class Line:
             self._length = await self._database.read(due_runs, self._longest)
         if self._length >= self._longest:
             raise Overloaded("Too many runs are waiting. Please try again in a moment.")
-        self._length += 1
+
+    def counting(self, send: Send) -> Send:
+        """Sends an answer, and counts the run that it tells of."""
+
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == CREATED:
+                self._length += 1
+            await send(message)
+
+        return count
