@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
-from functools import partial
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import (
     IPv4Address,
@@ -111,7 +111,7 @@ def guarded_client(
     """
     step = timeout or settings.timeout
     return httpx2.AsyncClient(
-        transport=GuardedTransport(Guard(settings), resolve, tls or httpx2.create_ssl_context()),
+        transport=GuardedTransport(Guard(settings), resolve, tls or trusted_authorities()),
         timeout=httpx2.Timeout(step, connect=min(step, CONNECT_TIMEOUT)),
         follow_redirects=redirects > 0,
         max_redirects=redirects,
@@ -120,6 +120,12 @@ def guarded_client(
         # Whoever answers for one project must not be able to mark the requests of another.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
+
+
+@cache
+def trusted_authorities() -> ssl.SSLContext:
+    """Read once in a process: that takes longer than all else a client needs."""
+    return httpx2.create_ssl_context()
 
 
 async def read_limited(response: httpx2.Response, limit: int) -> bytes:

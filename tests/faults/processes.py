@@ -137,12 +137,12 @@ class Server(Process):
 
 
 class Fleet:
-    """The processes of one test, on one database and one model."""
+    """The processes of a test, or of several, on one database and one model."""
 
     def __init__(self, folder: Path, database_url: str, model_url: str | None) -> None:
         """Without a `model_url` it is the embedded model that answers."""
         self.database_url = database_url
-        self._folder = folder
+        self.folder = folder
         self._processes: list[Process] = []
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("THREADLOOM_")}
         self._environment = inherited | {
@@ -163,7 +163,7 @@ class Fleet:
             "--port",
             str(port),
             worker,
-            folder=self._folder,
+            folder=self.folder,
             name=f"serve-{port}",
             environment={**self._environment, **settings},
         )
@@ -174,7 +174,7 @@ class Fleet:
     def worker(self, name: str, settings: Mapping[str, str] = NOTHING) -> Process:
         worker = Process(
             "worker",
-            folder=self._folder,
+            folder=self.folder,
             name=f"worker-{name}",
             environment={**self._environment, **settings},
         )

@@ -3,6 +3,9 @@
 import asyncio
 import socket
 
+import pytest
+import pytest_asyncio
+
 from tests.faults.client import Client, Started, check_told_once
 from tests.faults.processes import KEY, Fleet, Server, until
 from threadloom.eventlog import Event
@@ -11,9 +14,14 @@ from threadloom.events import MAX_BACKLOG, Subscription
 WORDS = " ".join(f"word{number}" for number in range(40))
 
 
-async def test_a_run_goes_on_when_its_client_leaves(fleet: Fleet) -> None:
-    server = fleet.serve()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(lasting_fleet: Fleet) -> Server:
+    server = lasting_fleet.serve()
     await server.ready()
+    return server
+
+
+async def test_a_run_goes_on_when_its_client_leaves(server: Server) -> None:
     async with Client(server) as client:
         body = await client.order(f"[[rate:40]][[text:{WORDS}]]")
         async with client.streaming("/threads/runs", body) as stream:
@@ -49,9 +57,8 @@ def stuck_reader(server: Server, run: Started) -> socket.socket:
     return reader
 
 
-async def test_a_stuck_reader_does_not_hold_up_the_others(on_sqlite: Fleet) -> None:
-    server = on_sqlite.serve()
-    await server.ready()
+@pytest.mark.parametrize("lasting_fleet", ["sqlite"], indirect=True)
+async def test_a_stuck_reader_does_not_hold_up_the_others(server: Server) -> None:
     async with Client(server) as client:
         run = await client.begin("[[delay:1]][[tokens:25000]]")
         reader = stuck_reader(server, run)

@@ -17,17 +17,13 @@ from tests.support.documents import handbook_pdf
 from tests.support.postgres import Postgres
 from tests.support.process import KEY
 from tests.support.s3 import BUCKET, KEYS, running_s3
+from threadloom.llm.router import EMBEDDED
 from threadloom.testing.upstream import Upstream
 
 PYTHON, NODE = "openai-3.52.0", "node-7.55.0"
 PROCESSES = ("one", "two")
 
 pytestmark = pytest.mark.timeout(180)  # the first run installs the SDKs
-
-
-@pytest.fixture
-def pgvector_and_s3() -> Mapping[str, str]:
-    return {"THREADLOOM_FILE_SEARCH__INDEX": "pgvector"}
 
 
 @asynccontextmanager
@@ -95,20 +91,15 @@ def handbook(tmp_path: Path) -> str:
     return str(tmp_path / "handbook.pdf")
 
 
-async def test_the_scenario_passes_on_four_processes_with_pgvector_and_s3(
-    postgres: Postgres, upstream: Upstream, tmp_path: Path, pgvector_and_s3: Mapping[str, str]
+async def test_the_scenarios_pass_on_four_processes_with_pgvector_and_s3(
+    postgres: Postgres, upstream: Upstream, tmp_path: Path, handbook: str
 ) -> None:
+    settings = {"THREADLOOM_FILE_SEARCH__INDEX": "pgvector"}
     async with served(
-        postgres, tmp_path, pgvector_and_s3, upstream=upstream.base_url, apart=True
+        postgres, tmp_path, settings, upstream=upstream.base_url, apart=True
     ) as address:
         await asyncio.gather(*(played(sdk, address, "scripted") for sdk in (PYTHON, NODE)))
-
-
-async def test_documents_are_found_on_four_processes_with_pgvector_and_s3(
-    postgres: Postgres, tmp_path: Path, handbook: str, pgvector_and_s3: Mapping[str, str]
-) -> None:
-    async with served(postgres, tmp_path, pgvector_and_s3, apart=True) as address:
-        await played(PYTHON, address, "embedded", HANDBOOK=handbook)
+        await played(PYTHON, address, "embedded", HANDBOOK=handbook, MODEL=EMBEDDED.id)
 
 
 @pytest.mark.parametrize(

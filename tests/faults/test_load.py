@@ -20,7 +20,8 @@ T = TypeVar("T")
 WORDS = " ".join(f"word{number}" for number in range(12))
 SAMPLE = 10
 FEW_AT_ONCE = {"THREADLOOM_RUNS__CONCURRENCY": "16"}
-MOST_DEATHS = 8
+MOST_DEATHS = 4
+RUNS = 80
 
 
 def prompt(number: int) -> str:
@@ -63,20 +64,22 @@ async def stubborn(call: Callable[[], Awaitable[T]]) -> T:
 @pytest.mark.timeout(120)
 async def test_workers_die_every_second(on_postgres: Fleet, upstream: Upstream) -> None:
     api = on_postgres.serve(with_worker=False)
-    workers = [on_postgres.worker(name, FEW_AT_ONCE) for name in "abcd"]
+    workers = [on_postgres.worker(name, FEW_AT_ONCE) for name in "abc"]
     await asyncio.gather(*(process.ready() for process in (api, *workers)))
     async with Client(api) as client, AsyncExitStack() as stack:
         runs: list[Started] = []
         streams: list[Stream] = []
         async with nemesis(*workers, every=1.0) as deaths:
-            for number in range(200):
+            for number in range(RUNS):
                 runs.append(await client.begin(prompt(number)))
-                if number % (200 // SAMPLE) == 0:
+                # So that the last ones begin after the third death.
+                await asyncio.sleep(3.2 / RUNS)
+                if number % (RUNS // SAMPLE) == 0:
                     following = client.following(runs[-1])
                     streams.append(await stack.enter_async_context(following))
             await all_completed(on_postgres, len(runs))
             await asyncio.gather(*(stream.end() for stream in streams))
-        for run, stream in zip(runs[:: 200 // SAMPLE], streams, strict=True):
+        for run, stream in zip(runs[:: RUNS // SAMPLE], streams, strict=True):
             assert stream.done
             await check_story(client, run, stream.events)
         for run in runs:
@@ -113,7 +116,7 @@ async def test_a_lone_server_dies_again_and_again(on_sqlite: Fleet) -> None:
         runs: list[Started] = []
         readers: list[asyncio.Task[None]] = []
         async with nemesis(server, every=2.0) as deaths:
-            while len(deaths) < 3:
+            while len(deaths) < 2:
                 runs.append(await stubborn(lambda: client.begin(prompt(len(runs)))))
                 if len(runs) % SAMPLE == 1:
                     readers.append(asyncio.create_task(read_through(client, runs[-1])))
@@ -144,11 +147,11 @@ async def test_each_run_is_taken_once(on_postgres: Fleet, upstream: Upstream) ->
     api = on_postgres.serve(with_worker=False)
     # Patience: a lease that runs out on a crowded machine is taken over, and would count twice.
     settings = {"THREADLOOM_RUNS__LEASE": "60s"} | FEW_AT_ONCE
-    workers = [on_postgres.worker(name, settings) for name in "abcdefgh"]
+    workers = [on_postgres.worker(name, settings) for name in "abcd"]
     await asyncio.gather(*(process.ready() for process in (api, *workers)))
     for worker in workers:
         worker.pause()
-    prompts = [f"[[tokens:3]] number {number}" for number in range(1_000)]
+    prompts = [f"[[tokens:3]] number {number}" for number in range(400)]
     async with Client(api) as client:
         bodies = [await client.order(text) for text in prompts]
         for batch in range(0, len(bodies), 25):

@@ -5,27 +5,33 @@ import re
 from collections.abc import AsyncGenerator
 
 import pytest
+import pytest_asyncio
 
 from tests.faults.client import ENDS, Client, Started, check_told_once, text_of
-from tests.faults.processes import Fleet, until
+from tests.faults.processes import Fleet, Server, until
 from threadloom.testing.upstream import Upstream
 
 CROWD = 50
 ROUNDS = 12
 
 
-@pytest.fixture
-async def client(fleet: Fleet, request: pytest.FixtureRequest) -> AsyncGenerator[Client]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(lasting_fleet: Fleet) -> Server:
     """SQLite: one process. PostgreSQL: an API and a worker."""
-    lone = fleet.database_url.startswith("sqlite")
-    server = fleet.serve(with_worker=lone)
-    workers = [] if lone else [fleet.worker("a")]
+    lone = lasting_fleet.database_url.startswith("sqlite")
+    server = lasting_fleet.serve(with_worker=lone)
+    workers = [] if lone else [lasting_fleet.worker("a")]
     await asyncio.gather(*(process.ready() for process in (server, *workers)))
+    return server
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncGenerator[Client]:
     async with Client(server) as client:
         yield client
 
 
-async def test_one_of_many_runs_is_created(client: Client, upstream: Upstream) -> None:
+async def test_one_of_many_runs_is_created(client: Client, scripted: Upstream) -> None:
     thread_id = await client.thread("[[delay:1]][[text:Hello there]]")
     body = {"assistant_id": await client.assistant()}
     path = f"/threads/{thread_id}/runs"
@@ -39,10 +45,10 @@ async def test_one_of_many_runs_is_created(client: Client, upstream: Upstream) -
     run = Started(created["id"], thread_id)
     await client.reaches(run, "completed")
     await check_told_once(client, run, "Hello there")
-    assert upstream.calls.total() == 1
+    assert scripted.calls.total() == 1
 
 
-async def test_one_of_many_submissions_counts(client: Client, upstream: Upstream) -> None:
+async def test_one_of_many_submissions_counts(client: Client, scripted: Upstream) -> None:
     run = await client.begin("[[tool:look {}]]", with_function=True)
     await client.reaches(run, "requires_action")
     action = (await client.run(run))["required_action"]
@@ -62,7 +68,7 @@ async def test_one_of_many_submissions_counts(client: Client, upstream: Upstream
         )
     await client.reaches(run, "completed")
     await check_told_once(client, run, f"Number {winner}")
-    assert upstream.calls.total() == 2
+    assert scripted.calls.total() == 2
 
 
 async def test_a_cancel_races_with_the_end(client: Client) -> None:
@@ -104,14 +110,14 @@ async def test_a_thread_is_deleted_under_its_run(client: Client) -> None:
 
 
 async def test_threads_are_deleted_while_their_runs_are_written(
-    client: Client, upstream: Upstream
+    client: Client, scripted: Upstream
 ) -> None:
     """The worker writes into a thread that the client deletes: neither may hold up the other."""
     runs = [
         await client.begin(f"[[delay:{0.3 + number * 0.01:.2f}]][[text:Hello there {number}]]")
         for number in range(40)
     ]
-    await until(lambda: upstream.calls.total() >= len(runs) // 2, "half of the runs are written")
+    await until(lambda: scripted.calls.total() >= len(runs) // 2, "half of the runs are written")
     answers = await asyncio.gather(*(client.delete(f"/threads/{run.thread_id}") for run in runs))
     assert {answer.status_code for answer in answers} == {200}
     run = await client.begin("[[text:Hello there]]")
