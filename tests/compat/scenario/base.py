@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,7 +10,7 @@ from openai import OpenAI
 from openai.types.beta import FunctionToolParam
 from openai.types.beta.threads import Run
 
-MODEL = "gpt-4o"
+MODEL = os.environ.get("MODEL", "gpt-4o")
 QUICKLY = 50
 HELLO = "[[text:Hello there]]"
 HANG = "[[hang:2]]"
