@@ -48,14 +48,19 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A fresh, migrated SQLite file."""
+    path = tmp_path / "threadloom.db"
+    path.write_bytes(migrated_sqlite.read_bytes())
+    return f"sqlite:///{path}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+def database_url(request: pytest.FixtureRequest) -> Generator[str]:
     """A fresh, migrated database: every test that uses it runs on both."""
     if request.param == "sqlite":
-        path = tmp_path / "threadloom.db"
-        template: Path = request.getfixturevalue("migrated_sqlite")
-        path.write_bytes(template.read_bytes())
-        yield f"sqlite:///{path}"
+        yield request.getfixturevalue("sqlite_url")
     else:
         server: Postgres = request.getfixturevalue("postgres")
         with server.database() as url:

@@ -21,6 +21,12 @@ EMPTY_LIST: Json = {
 }
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One database is enough: forms are read before it is reached."""
+    return sqlite_url
+
+
 async def send(http: httpx2.AsyncClient, body: bytes, **headers: str) -> httpx2.Response:
     return await http.post("/files", content=body, headers=TYPE | headers)
 

@@ -47,7 +47,7 @@ def scripted_server(
         yield address
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module")
 def scripted_server_with_sandboxes(
     request: pytest.FixtureRequest, provider: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[str]:
@@ -106,7 +106,11 @@ def test_a_release_of_an_sdk_talks_to_the_embedded_model(
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("release", TELLING)
+@pytest.mark.parametrize(
+    ("scripted_server_with_sandboxes", "release"),
+    [*(("sqlite", release) for release in TELLING), ("postgresql", TELLING[2])],
+    indirect=["scripted_server_with_sandboxes"],
+)
 def test_a_release_of_an_sdk_has_code_run(
     scripted_server_with_sandboxes: str, release: str
 ) -> None:
