@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -219,6 +220,20 @@ class Crossing:
             self._both.wait(10)
         tx.session.execute(LOCK, {"number": second})
         return first
+
+
+async def test_an_action_that_stood_still_too_long_is_done_again(postgres_url: str) -> None:
+    """PostgreSQL ends the transaction, and says so when it is to be committed."""
+    pauses = [0.5, 0.0]
+
+    def slowly(tx: Tx) -> int:
+        bound = "SET LOCAL idle_in_transaction_session_timeout = '100ms'"
+        tx.session.execute(text(bound))
+        time.sleep(pauses.pop(0))
+        return len(pauses)
+
+    async with opened(postgres_url) as database:
+        assert await database.write(slowly) == 0
 
 
 async def test_of_two_actions_that_wait_for_each_other_none_fails(postgres_url: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from threadloom.clock import Clock
 from threadloom.db.engine import connect, create_engine, is_open, is_sqlite
-from threadloom.db.failures import ConnectionLost, NotLocked, before_commit
+from threadloom.db.failures import ConnectionLost, NotLocked, at_commit, before_commit
 from threadloom.db.lane import Job, Lane
 from threadloom.db.notify import Notifications, send
 from threadloom.db.signal import Signal
@@ -182,7 +182,7 @@ def run_each(connection: Connection, jobs: Sequence[Job]) -> None:
 def run_one(connection: Connection, job: Job) -> None:
     with before_commit():
         transaction = connection.begin()
-    with transaction, before_commit():
+    with at_commit(), transaction, before_commit():
         job.result = job.action(connection)
 
 

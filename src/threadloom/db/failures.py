@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 import psycopg
-from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable, ReadOnlySqlTransaction
+from psycopg.errors import (
+    DeadlockDetected,
+    DiskFull,
+    IdleInTransactionSessionTimeout,
+    LockNotAvailable,
+    ReadOnlySqlTransaction,
+)
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from threadloom.errors import DatabaseUnavailable, NoRoom, Unavailable
@@ -47,6 +53,17 @@ def before_commit() -> Generator[None]:
             raise ConnectionLost from error
         if isinstance(error.orig, (DeadlockDetected, LockNotAvailable)):
             raise NotLocked from error
+        raise
+
+
+@contextmanager
+def at_commit() -> Generator[None]:
+    """What may be done again although it was to be committed: PostgreSQL had ended it, because this process stood still."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, IdleInTransactionSessionTimeout):
+            raise ConnectionLost from error
         raise
 
 
