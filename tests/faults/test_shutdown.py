@@ -3,8 +3,10 @@
 import asyncio
 import time
 
+import pytest_asyncio
+
 from tests.faults.client import Client, check_story, check_told_once
-from tests.faults.processes import Fleet, until
+from tests.faults.processes import Fleet, Process, Server, until
 from threadloom.testing.upstream import Upstream
 
 WORDS = " ".join(f"word{number}" for number in range(60))
@@ -15,11 +17,43 @@ GONE = 5.0
 """Seconds in which a process that was told to go has gone."""
 LONG_LEASE = {"THREADLOOM_RUNS__LEASE": "60s"}
 """Whoever waits for this lease is too late: only a run that was handed back goes on in time."""
+SHORT_LEASE = {"THREADLOOM_RUNS__LEASE": "2s"}
+Processes = tuple[Server, Process, Process]
 
 
-async def test_streams_end_when_the_api_is_told_to_go(on_postgres: Fleet) -> None:
-    api, worker = on_postgres.serve(with_worker=False), on_postgres.worker("a")
-    await asyncio.gather(api.ready(), worker.ready())
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def processes(lasting_on_postgres: Fleet) -> Processes:
+    """An API, and workers A and B; the tests on PostgreSQL use them in their order here."""
+    api = lasting_on_postgres.serve(with_worker=False)
+    a, b = (lasting_on_postgres.worker(name, LONG_LEASE) for name in "ab")
+    await asyncio.gather(*(process.ready() for process in (api, a, b)))
+    return api, a, b
+
+
+async def test_a_worker_hands_its_runs_over(processes: Processes, scripted: Upstream) -> None:
+    run_count = 12
+    api, a, b = processes
+    b.pause()
+    async with Client(api) as client:
+        texts = [f"{SLOWLY} number {number}" for number in range(run_count)]
+        await client.assistant()
+        runs = await asyncio.gather(*map(client.begin, texts))
+        async with client.following(runs[0]) as stream:
+            await stream.deltas(5)
+            await until(lambda: len(scripted.calls) == run_count, "all runs have begun")
+            b.resume()
+            a.terminate()
+            await until(lambda: scripted.calls.total() == 2 * run_count, "B goes on", within=GONE)
+            assert await a.ended(within=GONE) == 0
+            await stream.end()
+        for run in runs:
+            await client.reaches(run, "completed")
+            await check_told_once(client, run, WORDS)
+        await check_story(client, runs[0], stream.events)
+
+
+async def test_streams_end_when_the_api_is_told_to_go(processes: Processes) -> None:
+    api, *_ = processes
     async with Client(api) as client:
         run = await client.begin(SLOWLY)
         async with client.following(run) as first, client.following(run) as second:
@@ -39,28 +73,33 @@ async def test_streams_end_when_the_api_is_told_to_go(on_postgres: Fleet) -> Non
         await check_story(client, run, [*first.events, *rest.events])
 
 
-async def test_a_worker_hands_its_runs_over(on_postgres: Fleet, upstream: Upstream) -> None:
-    run_count = 12
-    api = on_postgres.serve(with_worker=False)
-    a, b = (on_postgres.worker(name, LONG_LEASE) for name in "ab")
-    await asyncio.gather(*(process.ready() for process in (api, a, b)))
-    b.pause()
+async def test_a_worker_that_slept_through_its_lease_is_fenced_off(
+    processes: Processes, scripted: Upstream
+) -> None:
+    api, a, b = processes
+    for worker in (a, b):
+        worker.kill()
+    a.start(SHORT_LEASE)
+    await a.ready()
     async with Client(api) as client:
-        texts = [f"{SLOWLY} number {number}" for number in range(run_count)]
-        await client.assistant()
-        runs = await asyncio.gather(*map(client.begin, texts))
-        async with client.following(runs[0]) as stream:
+        run = await client.begin(SLOWLY)
+        async with client.following(run) as stream:
             await stream.deltas(5)
-            await until(lambda: len(upstream.calls) == run_count, "all runs have begun")
-            b.resume()
-            a.terminate()
-            await until(lambda: upstream.calls.total() == 2 * run_count, "B goes on", within=GONE)
-            assert await a.ended(within=GONE) == 0
+            a.pause()
+            paused = time.monotonic()
+            b.start(SHORT_LEASE)
+            await b.ready()
+            await until(lambda: scripted.calls[SLOWLY] == 2, "B took over")
+            taken_over = time.monotonic() - paused
+            a.resume()
             await stream.end()
-        for run in runs:
-            await client.reaches(run, "completed")
-            await check_told_once(client, run, WORDS)
-        await check_story(client, runs[0], stream.events)
+        await until(lambda: b"lease lost" in a.log.read_bytes(), "A knows that it lost the run")
+        await check_told_once(client, run, WORDS)
+        await check_story(client, run, stream.events)
+        assert scripted.calls[SLOWLY] == 2
+        assert taken_over < 10
+        again = await client.begin("[[text:Hello there]]")
+        await client.reaches(again, "completed")
 
 
 async def test_a_lone_server_goes_on_after_its_restart(
@@ -89,29 +128,3 @@ async def test_a_lone_server_goes_on_after_its_restart(
         await until(lambda: upstream.calls["[[hang]]"] == 2, "the other run has begun again")
         await client.post(f"{other.path}/cancel")
         await client.reaches(other, "cancelled")
-
-
-async def test_a_worker_that_slept_through_its_lease_is_fenced_off(
-    on_postgres: Fleet, upstream: Upstream
-) -> None:
-    api, a = on_postgres.serve(with_worker=False), on_postgres.worker("a")
-    await asyncio.gather(api.ready(), a.ready())
-    async with Client(api) as client:
-        run = await client.begin(SLOWLY)
-        async with client.following(run) as stream:
-            await stream.deltas(5)
-            a.pause()
-            paused = time.monotonic()
-            b = on_postgres.worker("b")
-            await b.ready()
-            await until(lambda: upstream.calls[SLOWLY] == 2, "B took over")
-            taken_over = time.monotonic() - paused
-            a.resume()
-            await stream.end()
-        await until(lambda: b"lease lost" in a.log.read_bytes(), "A knows that it lost the run")
-        await check_told_once(client, run, WORDS)
-        await check_story(client, run, stream.events)
-        assert upstream.calls[SLOWLY] == 2
-        assert taken_over < 10
-        again = await client.begin("[[text:Hello there]]")
-        await client.reaches(again, "completed")
