@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -12,8 +13,8 @@ from tests.faults.processes import KEY, Fleet, Server, until
 from tests.support.documents import handbook_pdf, report_docx
 from threadloom.testing.upstream import Upstream
 
-LIVES = (0.0, 0.15, 0.35, 0.6, 1.0)
-"""Seconds that the server lives, once it answers, until it is killed."""
+LIVES = {"sqlite": (0.0, 0.15, 0.35, 0.6, 1.0), "postgresql": (0.35,)}
+"""Seconds that the server lives, once it answers, until it is killed. One database sees all stages."""
 SMALL_CHUNKS = {
     "type": "static",
     "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50},
@@ -98,7 +99,7 @@ async def test_every_chunk_is_stored_once_however_often_the_server_is_killed(
     async with http(server) as client:
         files = [await upload(client, *one) for one in documents(tmp_path).items()]
         doomed = await attach(client, files)
-    for life in LIVES:
+    for life in LIVES[urlsplit(fleet.database_url).scheme]:
         await asyncio.sleep(life)
         server.kill()
         server.start()
