@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
+pytestmark = pytest.mark.timeout(180)
 ROOT = Path(__file__).parents[1]
 EVERY_FIGURE = {
     "first token, 1 client, overhead p50",
