@@ -11,7 +11,7 @@ import httpx2
 from standardwebhooks import Webhook
 
 from threadloom import __version__
-from threadloom.outbound import AddressRefused
+from threadloom.outbound import AddressRefused, read_limited
 
 MAX_BODY = 4_096
 """Bytes of an answer that are read, so that its connection can be used again; a longer one is left alone."""
@@ -78,7 +78,7 @@ async def post(
     ) as response:
         length = response.headers.get("content-length", "")
         if length.isdecimal() and int(length) <= MAX_BODY:
-            await response.aread()
+            await read_limited(response, MAX_BODY)
         return response.status_code, response.headers
 
 
