@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from threadloom import faults
 from threadloom.config import Runs
 from threadloom.db.database import Database
+from threadloom.db.frozen import end_frozen
 from threadloom.db.rows import EventRow, RunRow
 from threadloom.db.signal import POLL, Bell
 from threadloom.db.tx import Tx
@@ -24,6 +25,7 @@ from threadloom.runs.pictures import Pictures
 from threadloom.runs.tools import BuiltInTools
 
 PRUNE_EVERY = 60.0
+THAW_EVERY = 3.0
 PRUNE_LIMIT = 200
 log = structlog.get_logger()
 
@@ -103,11 +105,14 @@ class Worker:
     async def _watch(self) -> None:
         """Look after the held runs each second, or when a client wants one stopped."""
         loop = asyncio.get_running_loop()
-        pruned = loop.time()
+        pruned = thawed = loop.time()
         while True:
             await self._control.wait(POLL)
             try:
                 await self._stop_cancelled_and_expired()
+                if loop.time() - thawed >= THAW_EVERY:
+                    await self._database.read(end_frozen)
+                    thawed = loop.time()
                 if loop.time() - pruned >= PRUNE_EVERY:
                     await self._database.write(prune_events, self._settings.keep_events)
                     pruned = loop.time()

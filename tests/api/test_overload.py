@@ -38,10 +38,16 @@ async def narrow(database_url: str, model: ScriptedModel) -> AsyncGenerator[Runn
 @asynccontextmanager
 async def no_writes(server: Running) -> AsyncGenerator[None]:
     """Nothing is written while the block runs."""
-    end = threading.Event()
+    begun, end = threading.Event(), threading.Event()
+
+    def hold(_: Tx) -> bool:
+        begun.set()
+        return end.wait(20)
+
     holding: Sequence[asyncio.Task[bool]] = [
-        asyncio.create_task(server.database.write(lambda _: end.wait(20))) for _ in range(WRITERS)
+        asyncio.create_task(server.database.write(hold)) for _ in range(WRITERS)
     ]
+    await until(begun.is_set, "the writer is busy")  # or SQLite's takes what comes next along
     try:
         yield
     finally:
