@@ -164,12 +164,20 @@ class Guard:
 
     def usable(self, host: str, addresses: Iterable[Address]) -> list[Address]:
         """Those of a host's addresses that may be connected to. Raises AddressRefused when there is none."""
-        named = host.lower().rstrip(".") in self._hosts
+        named = self._names(host)
         if found := [one for one in addresses if named or is_public(one) or self._is_allowed(one)]:
             return found
         raise AddressRefused(
             f"{host} has no public address. Others are called only if the server's `outbound.allow` names them."
         )
+
+    def is_named(self, host: str) -> bool:
+        """Whether the settings name the host, or a network that it is in."""
+        address = literal(host)
+        return self._names(host) or (address is not None and self._is_allowed(address))
+
+    def _names(self, host: str) -> bool:
+        return host.lower().rstrip(".") in self._hosts
 
     def _is_allowed(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
