@@ -10,7 +10,6 @@ from threadloom.db.database import ProjectDatabase
 from threadloom.db.rows import WebhookEndpointRow
 from threadloom.db.tx import ProjectTx
 from threadloom.errors import InvalidRequest
-from threadloom.outbound import guarded_client
 from threadloom.outbox import look_again
 from threadloom.types.shared import Deleted, Page, id_of
 from threadloom.types.webhooks import (
@@ -27,7 +26,6 @@ from threadloom.types.webhooks import (
     WebhookTestResult,
 )
 from threadloom.webhooks import endpoints
-from threadloom.webhooks.sending import send
 
 router = APIRouter(prefix="/v1", tags=["Threadloom's own"], route_class=JsonRoute)
 EndpointId = Annotated[str, id_of("whe")]
@@ -95,13 +93,10 @@ async def test_webhook_endpoint(
 ) -> WebhookTestResult:
     """Send a sample event at once, and say what the endpoint answered."""
     endpoint = await found(db, webhook_endpoint_id)
-    clock, settings = server.database.clock, server.settings
-    letter = endpoints.sample_letter(
-        endpoint, body.event_type, clock=clock, ids=server.database.ids
+    clock, ids = server.database.clock, server.database.ids
+    reply = await endpoints.send_sample(
+        endpoint, body.event_type, server.settings, clock=clock, ids=ids
     )
-    timeout = settings.webhooks.timeout
-    async with guarded_client(settings.outbound, timeout=timeout) as client:
-        reply = await send(client, letter, now=clock.now(), timeout=timeout)
     if reply.status is None:
         raise InvalidRequest(reply.error, code="webhook_test_failed")
     return WebhookTestResult(

@@ -16,10 +16,9 @@ from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.rows import ProjectRow, WebhookDeliveryRow, WebhookEndpointRow
 from threadloom.db.tx import PageQuery, ProjectTx, Tx
 from threadloom.errors import InvalidRequest, StartError
-from threadloom.outbound import guarded_client
 from threadloom.types.webhooks import EVENT_TYPES, EventType, WebhookEndpointCreate
 from threadloom.webhooks import endpoints
-from threadloom.webhooks.sending import Reply, send
+from threadloom.webhooks.sending import Reply
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,10 +61,7 @@ async def test(settings: Settings, endpoint_id: str, event_type: EventType) -> R
     """What the endpoint answers to a sample event."""
     async with opened(settings, endpoint_id) as (database, endpoint):
         clock, ids = database.database.clock, database.database.ids
-    letter = endpoints.sample_letter(endpoint, event_type, clock=clock, ids=ids)
-    timeout = settings.webhooks.timeout
-    async with guarded_client(settings.outbound, timeout=timeout) as client:
-        return await send(client, letter, now=clock.now(), timeout=timeout)
+    return await endpoints.send_sample(endpoint, event_type, settings, clock=clock, ids=ids)
 
 
 async def deliveries(settings: Settings, endpoint_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What happens to webhook endpoints and in their logs. One transaction each."""
+"""What happens to webhook endpoints and in their logs, one transaction each; and a sample for an endpoint."""
 
 import base64
 import secrets
@@ -7,13 +7,12 @@ import httpx2
 from sqlalchemy import func, select
 
 from threadloom.clock import Clock
-from threadloom.config import Outbound
-from threadloom.config.outbound import network_of
+from threadloom.config import Outbound, Settings
 from threadloom.db.rows import WebhookDeliveryRow, WebhookEndpointRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
 from threadloom.errors import InvalidRequest
 from threadloom.ids import Ids
-from threadloom.outbound import AddressRefused, Guard, literal
+from threadloom.outbound import AddressRefused, Guard, guarded_client
 from threadloom.outbox import DELIVERIES, payload
 from threadloom.types.webhooks import (
     DeliveryStatus,
@@ -22,7 +21,7 @@ from threadloom.types.webhooks import (
     WebhookEndpointModify,
 )
 from threadloom.webhooks.delivery import letter_to
-from threadloom.webhooks.sending import Letter
+from threadloom.webhooks.sending import Reply, send
 
 SECRET_BYTES = 32
 OLD_SECRET_LIVES = 86_400
@@ -35,31 +34,19 @@ def new_secret() -> str:
 
 def refuse_address(url: str, outbound: Outbound) -> None:
     """What can be said of an address before it is called; each delivery looks again. Raises InvalidRequest."""
+    guard = Guard(outbound)
     try:
-        Guard(outbound).check_url(url)
+        guard.check_url(url)
         parsed = httpx2.URL(url)
     except AddressRefused as refused:
         raise InvalidRequest(str(refused), param="url", code="invalid_value") from None
-    if parsed.scheme == "http" and not is_named(parsed.host, outbound):
+    if parsed.scheme == "http" and not guard.is_named(parsed.host):
         raise InvalidRequest(
             "Webhooks are sent to https addresses. With http only hosts and networks are called that the server's "
             "`outbound.allow` names.",
             param="url",
             code="invalid_value",
         )
-
-
-def is_named(host: str, outbound: Outbound) -> bool:
-    """Whether the settings name the host, or a network that it is in."""
-    address = literal(host)
-    for entry in outbound.allow:
-        network = network_of(entry)
-        if network is None:
-            if entry.lower() == host.lower().rstrip("."):
-                return True
-        elif address is not None and address in network:
-            return True
-    return False
 
 
 def create_endpoint(
@@ -119,15 +106,20 @@ def rotate_secret(tx: ProjectTx, endpoint_id: str, *, keep_old: bool) -> Webhook
     return endpoint
 
 
-def sample_letter(
-    endpoint: WebhookEndpointRow, event_type: EventType, *, clock: Clock, ids: Ids
-) -> Letter:
-    """A sample event, of an object that does not exist."""
-    event_id = ids.new("evt_")
-    now = clock.now()
-    return letter_to(
-        endpoint, event_id, payload(event_id, event_type, int(now), sample_of(event_type)), now
-    )
+async def send_sample(
+    endpoint: WebhookEndpointRow,
+    event_type: EventType,
+    settings: Settings,
+    *,
+    clock: Clock,
+    ids: Ids,
+) -> Reply:
+    """Send an event of an object that does not exist, at once."""
+    now, event_id, timeout = clock.now(), ids.new("evt_"), settings.webhooks.timeout
+    sample = payload(event_id, event_type, int(now), sample_of(event_type))
+    letter = letter_to(endpoint, event_id, sample, now)
+    async with guarded_client(settings.outbound, timeout=timeout) as client:
+        return await send(client, letter, now=now, timeout=timeout)
 
 
 def sample_of(event_type: EventType) -> dict[str, str]:
