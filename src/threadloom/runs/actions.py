@@ -20,7 +20,7 @@ from threadloom.runs.threads import (
     refuse_runs_while_active,
     use_attached,
 )
-from threadloom.runs.tools import chosen_name
+from threadloom.runs.tools import chosen_name, name_of
 from threadloom.runs.usage import NO_USAGE
 from threadloom.types.run_steps import FunctionToolCall, StepToolCall, ToolCallsDetails
 from threadloom.types.runs import (
@@ -32,7 +32,7 @@ from threadloom.types.runs import (
     TruncationStrategy,
 )
 from threadloom.types.threads import Thread, ThreadCreate
-from threadloom.types.tools import FunctionTool, stored_option
+from threadloom.types.tools import stored_option
 
 T = TypeVar("T")
 
@@ -143,8 +143,7 @@ def refuse_missing_choice(run: RunRow) -> None:
     if isinstance(run.tool_choice, str):
         return
     name = chosen_name(run.tool_choice)
-    tools = {one.function.name if isinstance(one, FunctionTool) else one.type for one in run.tools}
-    if name not in tools:
+    if name not in map(name_of, run.tools):
         raise InvalidRequest(
             f"Tool choice '{name}' not found in 'tools' parameter.", param="tool_choice"
         )

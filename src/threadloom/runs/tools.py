@@ -16,7 +16,7 @@ from threadloom.llm.chat import (
 )
 from threadloom.types.run_steps import AnsweredFunction, FunctionToolCall, StepToolCall
 from threadloom.types.shared import JsonObject
-from threadloom.types.tools import BuiltInType, FunctionTool
+from threadloom.types.tools import BuiltInType, FunctionTool, Tool
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,15 @@ def choice_of(run: RunRow, transcript: Sequence[ChatMessage]) -> ToolChoice:
 def names_of(run: RunRow, built_in: BuiltInTools) -> list[str]:
     """What the run's model may call."""
     return [
-        tool.function.name if isinstance(tool, FunctionTool) else tool.type
+        name_of(tool)
         for tool in run.tools
         if isinstance(tool, FunctionTool) or tool.type in built_in
     ]
+
+
+def name_of(tool: Tool) -> str:
+    """What the model calls it."""
+    return tool.function.name if isinstance(tool, FunctionTool) else tool.type
 
 
 def meant(run: RunRow, name: str, built_in: BuiltInTools) -> str:
