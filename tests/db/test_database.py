@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Generator
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.runs.workers import eventually, opened
 from tests.support.postgres import Postgres, sqlalchemy_url
 from threadloom.db.database import Database
+from threadloom.db.frozen import end_frozen
 from threadloom.db.notify import MAX_PAYLOAD, payloads
 from threadloom.db.signal import Bell
 from threadloom.db.tx import Tx
@@ -234,6 +236,19 @@ async def test_an_action_that_stood_still_too_long_is_done_again(postgres_url: s
 
     async with opened(postgres_url) as database:
         assert await database.write(slowly) == 0
+
+
+async def test_the_transaction_of_a_frozen_process_is_ended(postgres_url: str) -> None:
+    libpq = postgres_url.replace("postgresql+psycopg", "postgresql")
+    async with opened(postgres_url) as database:
+        with psycopg.connect(libpq, application_name="threadloom") as frozen:
+            frozen.execute("SELECT 1")
+            await database.read(end_frozen)
+            frozen.execute("SELECT 1")  # it has not stood still for long
+            await asyncio.sleep(0.3)
+            await database.read(end_frozen, seconds=0.2)
+            with pytest.raises(psycopg.OperationalError):
+                frozen.execute("SELECT 1")
 
 
 async def test_of_two_actions_that_wait_for_each_other_none_fails(postgres_url: str) -> None:

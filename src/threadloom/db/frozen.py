@@ -12,13 +12,16 @@ END_FROZEN = text(
     """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND application_name = 'threadloom'
-        AND state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '6 seconds'
+        AND state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - make_interval(secs => :seconds)
     """
 )
 
+FROZEN_AFTER = 6.0
+"""Seconds: PostgreSQL's own bound and a little more."""
 
-def end_frozen(tx: Tx) -> None:
-    """End our transactions in which nothing has happened for longer than any of them may stand still."""
+
+def end_frozen(tx: Tx, seconds: float = FROZEN_AFTER) -> None:
+    """End our transactions in which nothing has happened for so long."""
     connection = tx.session.connection()
     if not is_sqlite(connection.engine):
-        connection.execute(END_FROZEN)
+        connection.execute(END_FROZEN, {"seconds": seconds})
