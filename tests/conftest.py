@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from openai import AsyncOpenAI
+from sqlalchemy import text
 
 from tests.support.engine import need_engine
 from tests.support.postgres import Postgres, running_postgres, sqlalchemy_url
@@ -65,6 +66,22 @@ def database_url(request: pytest.FixtureRequest) -> Generator[str]:
         server: Postgres = request.getfixturevalue("postgres")
         with server.database() as url:
             yield sqlalchemy_url(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
+    """A database without tables: also on both."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.database() as made:
+        engine = create_engine(sqlalchemy_url(made))
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+        yield sqlalchemy_url(made)
 
 
 @pytest.fixture

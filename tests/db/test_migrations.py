@@ -13,7 +13,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
-from tests.support.postgres import Postgres, sqlalchemy_url
 from tests.support.process import COMMAND, environment
 from threadloom.db.engine import connect, create_engine
 from threadloom.db.migrate import scripts, upgrade
@@ -24,25 +23,9 @@ OLDER = "0003"
 """A schema from which there is a way to go."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[str]:
-    """An empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database() as made:
-        engine = create_engine(sqlalchemy_url(made))
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        engine.dispose()
-        yield sqlalchemy_url(made)
-
-
 @pytest.fixture
-def engine(url: str) -> Generator[Engine]:
-    made = create_engine(url)
+def engine(empty_url: str) -> Generator[Engine]:
+    made = create_engine(empty_url)
     yield made
     made.dispose()
 
@@ -152,25 +135,25 @@ async def migrated_by_processes(url: str, folder: Path, count: int, **more: str)
 
 
 async def test_five_processes_may_start_at_once_on_an_empty_database(
-    url: str, engine: Engine, tmp_path: Path
+    empty_url: str, engine: Engine, tmp_path: Path
 ) -> None:
-    assert await migrated_by_processes(url, tmp_path, 5) == [0] * 5
+    assert await migrated_by_processes(empty_url, tmp_path, 5) == [0] * 5
     assert tables(engine) == set(Row.metadata.tables)
 
 
 async def test_a_migration_that_was_killed_half_way_is_done_again(
-    url: str, engine: Engine, tmp_path: Path
+    empty_url: str, engine: Engine, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(stand_at, engine, OLDER)
     fault = "migration.statement:8:kill"
-    assert await migrated_by_processes(url, tmp_path, 1, THREADLOOM_FAULT=fault) == [-SIGKILL]
+    assert await migrated_by_processes(empty_url, tmp_path, 1, THREADLOOM_FAULT=fault) == [-SIGKILL]
     assert revision(engine) == OLDER
-    assert await migrated_by_processes(url, tmp_path, 2) == [0, 0]
+    assert await migrated_by_processes(empty_url, tmp_path, 2) == [0, 0]
     assert tables(engine) == set(Row.metadata.tables)
 
 
-async def test_two_processes_may_upgrade_at_once(url: str) -> None:
-    engines = [create_engine(url) for _ in range(3)]
+async def test_two_processes_may_upgrade_at_once(empty_url: str) -> None:
+    engines = [create_engine(empty_url) for _ in range(3)]
     await asyncio.gather(*(asyncio.to_thread(upgrade, engine) for engine in engines))
     assert tables(engines[0]) == set(Row.metadata.tables)
     for engine in engines:
