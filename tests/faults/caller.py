@@ -126,23 +126,26 @@ class Caller:
                     headers=headers,
                 )
         except httpx2.TransportError:
-            return self._record(Request(self.name, self.project, method, path, body, began, now()))
+            return self._record(method, path, body, began)
+        retry_after = answer.headers.get("retry-after")
         return self._record(
-            Request(
-                self.name,
-                self.project,
-                method,
-                path,
-                body,
-                began,
-                now(),
-                answer.status_code,
-                body_of(answer),
-                answer.headers.get("retry-after"),
-            )
+            method, path, body, began, answer.status_code, body_of(answer), retry_after
         )
 
-    def _record(self, request: Request) -> Request:
+    def _record(
+        self,
+        method: str,
+        path: str,
+        body: Json | None,
+        began: float,
+        status: int | None = None,
+        answer: Json | None = None,
+        retry_after: str | None = None,
+    ) -> Request:
+        """Write down a request that ends now; without a status it was not answered."""
+        request = Request(
+            self.name, self.project, method, path, body, began, now(), status, answer, retry_after
+        )
         self._history.add(request)
         return request
 
@@ -217,20 +220,8 @@ class Caller:
         if status == 200:
             self._history.add(StreamEnd(self.name, reading.run_id, now(), reading.how))
             answer = reading.last or None
-        return self._record(
-            Request(
-                self.name,
-                self.project,
-                method,
-                path,
-                body,
-                began,
-                now(),
-                status if answer or status != 200 else None,
-                answer,
-                retry_after,
-            )
-        )
+        told = status if answer or status != 200 else None
+        return self._record(method, path, body, began, told, answer, retry_after)
 
     async def _take_events(self, reading: Reading, response: httpx2.Response) -> None:
         block: dict[str, str] = {}
