@@ -1,13 +1,17 @@
 """The API in one process and the worker in another, on one database."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+import httpx2
 import pytest
 
 from tests.runs.driver import CODE, Api, names, parsed_all, streamed_parts
 from tests.runs.workers import opened, started
 from tests.support.postgres import Postgres, sqlalchemy_url
-from tests.support.server import running_server
+from tests.support.server import Running, running_server
 from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.signal import Signal
@@ -27,49 +31,57 @@ def worker_in(database: Database, model: ScriptedModel, tool: EchoTool) -> Worke
     return Worker(database, Feed(database), ScriptedModels(model), Runs(), {tool.name: tool})
 
 
+@dataclass
+class Pair:
+    """A process for each: the API answers, and the worker has a database and a tool of its own."""
+
+    api: Running
+    database: Database
+    worker: Worker
+    tool: EchoTool
+    http: httpx2.AsyncClient
+
+
+@asynccontextmanager
+async def two_processes(url: str, model: ScriptedModel) -> AsyncGenerator[Pair]:
+    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
+    async with (
+        running_server(url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False) as api,
+        opened(url, clock, ids) as database,
+        api.http() as http,
+    ):
+        yield Pair(api, database, worker_in(database, model, tool), tool, http)
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 async def test_a_stream_is_written_by_another_process(
     database_url: str, model: ScriptedModel, deaf: bool
 ) -> None:
-    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
     paused = asyncio.Event()
     model.calls(("code_interpreter", "1"))
     model.plays("Hel", paused, "lo")
-    async with (
-        running_server(
-            database_url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
-        ) as api_process,
-        opened(database_url, clock, ids) as worker_process,
-        api_process.http() as http,
-    ):
+    async with two_processes(database_url, model) as both:
         if deaf:
-            api_process.database.signal.__class__ = Deaf
-            worker_process.signal.__class__ = Deaf
-        talk = await Api(http).talk(tools=[CODE])
-        async with started(worker_in(worker_process, model, tool)), talk.streamed() as stream:
+            both.api.database.signal.__class__ = Deaf
+            both.database.signal.__class__ = Deaf
+        talk = await Api(both.http).talk(tools=[CODE])
+        async with started(both.worker), talk.streamed() as stream:
             await stream.until("thread.message.delta")
             paused.set()
             text = await stream.rest()
     assert names(text)[-2:] == ["thread.run.completed", "done"]
-    assert [call.arguments for call in tool.calls] == ["1"]
+    assert [call.arguments for call in both.tool.calls] == ["1"]
 
 
 async def test_many_streams_are_written_by_another_process(
     database_url: str, model: ScriptedModel
 ) -> None:
-    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
     words = [f"word{number} " for number in range(10)]
     for _ in range(20):
         model.plays(*words)
-    async with (
-        running_server(
-            database_url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
-        ) as api_process,
-        opened(database_url, clock, ids) as worker_process,
-        api_process.http() as http,
-    ):
-        talks = [await Api(http).talk() for _ in range(20)]
-        async with started(worker_in(worker_process, model, tool)):
+    async with two_processes(database_url, model) as both:
+        talks = [await Api(both.http).talk() for _ in range(20)]
+        async with started(both.worker):
             transcripts = await asyncio.gather(*(talk.transcript() for talk in talks))
     for text in transcripts:
         said = streamed_parts(parsed_all(text))
@@ -78,17 +90,10 @@ async def test_many_streams_are_written_by_another_process(
 
 
 async def test_a_cancel_reaches_the_other_process(database_url: str, model: ScriptedModel) -> None:
-    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
     model.plays("Hel", asyncio.Event())
-    async with (
-        running_server(
-            database_url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
-        ) as api_process,
-        opened(database_url, clock, ids) as worker_process,
-        api_process.http() as http,
-    ):
-        talk = await Api(http).talk()
-        async with started(worker_in(worker_process, model, tool)), talk.streamed() as stream:
+    async with two_processes(database_url, model) as both:
+        talk = await Api(both.http).talk()
+        async with started(both.worker), talk.streamed() as stream:
             run = (await stream.until("thread.run.created")).json
             await stream.until("thread.message.delta")
             await talk.cancel(run)
@@ -98,22 +103,15 @@ async def test_a_cancel_reaches_the_other_process(database_url: str, model: Scri
 async def test_with_notifications_nobody_waits_for_the_poll(
     postgres: Postgres, model: ScriptedModel
 ) -> None:
-    clock, ids, tool = FrozenClock(), SequentialIds(), EchoTool()
     for _ in range(5):
         model.says("Hello")
     with postgres.database() as made:
         url = sqlalchemy_url(made)
-        async with (
-            running_server(
-                url, ScriptedModels(model), clock=clock, ids=ids, with_worker=False
-            ) as api_process,
-            opened(url, clock, ids) as worker_process,
-            api_process.http() as http,
-        ):
-            talk = await Api(http).talk()
-            async with started(worker_in(worker_process, model, tool)):
+        async with two_processes(url, model) as both:
+            talk = await Api(both.http).talk()
+            async with started(both.worker):
                 await talk.transcript()
-                missed = worker_process.signal.missed
+                missed = both.database.signal.missed
                 for _ in range(4):
                     await talk.transcript()
-            assert worker_process.signal.missed == missed
+            assert both.database.signal.missed == missed
