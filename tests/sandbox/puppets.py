@@ -137,7 +137,7 @@ async def puppet_and_kernel(
 
 
 class PuppetLauncher:
-    """Starts puppets that obey. `problem` makes it fail, `gate` makes it wait."""
+    """Starts puppets that obey. `problem` makes it fail, `gate` makes it wait, `slowness` are the seconds of a start."""
 
     def __init__(self, settings: CodeInterpreter) -> None:
         self._settings = settings
@@ -146,6 +146,7 @@ class PuppetLauncher:
         self.ended = 0
         self.sweeps = 0
         self.problem: str | None = None
+        self.slowness = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
         self._obeying = set[asyncio.Task[None]]()
@@ -157,16 +158,20 @@ class PuppetLauncher:
     async def launch(self) -> Launched:
         self.launches += 1
         await self.gate.wait()
+        await asyncio.sleep(self.slowness)
         if self.problem:
             raise SandboxUnavailable(self.problem)
-        ours, theirs = socket.socketpair()
+        connecting = asyncio.ensure_future(self._connected())
         try:
-            puppet = await Puppet.of(theirs)
-            channel = Channel(*await asyncio.open_connection(sock=ours), started=True)
+            return await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            ours.close()
-            theirs.close()
+            await (await connecting).close()
             raise
+
+    async def _connected(self) -> Launched:
+        ours, theirs = socket.socketpair()
+        puppet = await Puppet.of(theirs)
+        channel = Channel(*await asyncio.open_connection(sock=ours), started=True)
         kernel = Kernel(channel, self._settings)
         self.puppets.append(puppet)
         self._obeying.add(asyncio.create_task(puppet.obey()))

@@ -261,6 +261,15 @@ async def test_a_start_is_not_waited_for_for_good(monkeypatch: pytest.MonkeyPatc
         assert launcher.launches == 1
 
 
+async def test_many_who_come_at_once_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "AT_ONCE", 1)
+    monkeypatch.setattr(pool, "START_SECONDS", 1.0)
+    async with opened(max_sessions=6) as (sandbox, launcher):
+        launcher.slowness = 0.25
+        users = [use(sandbox, key) for key in "abcdef"]
+        assert all(await asyncio.gather(*users))
+
+
 async def test_what_was_started_for_a_caller_who_left_goes_to_the_next() -> None:
     async with opened(max_sessions=1) as (sandbox, launcher):
         launcher.gate.clear()

@@ -17,7 +17,7 @@ log = structlog.stdlib.get_logger()
 AT_ONCE = 4
 """Starts, each of which costs a processor for a second."""
 START_SECONDS = 60.0
-"""Whoever waits for a sandbox waits no longer."""
+"""Whoever waits for a sandbox waits no longer after the last one that has started, whoever got it."""
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
@@ -62,6 +62,7 @@ class Pool:
         self._spares: dict[Launched, asyncio.TimerHandle] = {}
         self._waiting = deque[asyncio.Future[Launched]]()
         self._starts = set[asyncio.Task[Launched]]()
+        self._started_in_all = 0
         self._few = asyncio.Semaphore(AT_ONCE)
         self._chores = Chores()
         self._filling = False
@@ -101,18 +102,23 @@ class Pool:
         self._waiting.append(waiter)
         self._start_missing()
         try:
-            async with asyncio.timeout(START_SECONDS):
-                return await self._waited(waiter)
-        except TimeoutError:
-            raise SandboxUnavailable("No sandbox has started in time; try again later.") from None
-
-    async def _waited(self, waiter: asyncio.Future[Launched]) -> Launched:
-        try:
-            return await waiter
+            await self._wait(waiter)
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and not waiter.exception():
+            if waiter.done() and not waiter.exception():
                 self._deliver(waiter.result())
+            waiter.cancel()
             raise
+        if not waiter.done():
+            waiter.cancel()
+            raise SandboxUnavailable("No sandbox has started in time; try again later.")
+        return waiter.result()
+
+    async def _wait(self, waiter: asyncio.Future[Launched]) -> None:
+        """Until it is served, or none has started for too long: many who come at once wait for each other."""
+        started = -1
+        while not waiter.done() and self._started_in_all > started:
+            started = self._started_in_all
+            await asyncio.wait([waiter], timeout=START_SECONDS)
 
     def _start_missing(self) -> None:
         wanted = sum(not waiter.done() for waiter in self._waiting)
@@ -139,6 +145,7 @@ class Pool:
             self._start_missing()
 
     def _deliver(self, launched: Launched) -> None:
+        self._started_in_all += 1
         self._pause = FIRST_PAUSE
         self._filling = not self._closed
         if waiter := self._next_waiter():
