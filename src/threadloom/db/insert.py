@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Dialect, Table, insert, inspect
+import orjson
+from sqlalchemy import Dialect, Integer, String, Table, insert, inspect
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -19,6 +20,7 @@ class Value:
     """Where a column's value comes from, and how the driver wants it."""
 
     column: str
+    type: str
     attribute: str
     default: Any
     convert: Convert | None
@@ -33,21 +35,23 @@ class Value:
 
 @dataclass(frozen=True)
 class Insertion:
-    """A statement that was compiled once."""
+    """A statement that was compiled once, and one that inserts what is not there yet: with `at_once`, all of it."""
 
     sql: str
+    missing: str
     values: tuple[Value, ...]
     positional: bool
-
-    def parameters(self, row: Row) -> tuple[Any, ...] | dict[str, Any]:
-        if self.positional:
-            return tuple(value.of(row) for value in self.values)
-        return {value.column: value.of(row) for value in self.values}
+    at_once: bool
 
     def arranged(self, row: Sequence[Any]) -> tuple[Any, ...] | dict[str, Any]:
         if self.positional:
             return tuple(row)
         return {value.column: one for value, one in zip(self.values, row, strict=True)}
+
+    def parameters(self, row: Row) -> tuple[Any, ...] | dict[str, Any]:
+        if self.positional:
+            return tuple(value.of(row) for value in self.values)
+        return {value.column: value.of(row) for value in self.values}
 
 
 def insert_row(session: Session, row: Row) -> None:
@@ -61,9 +65,9 @@ def insert_missing(session: Session, kind: type[Row], rows: Iterable[Sequence[An
     """Insert rows, as plain values in the order of their columns, unless they are there already; answers how many were not."""
     connection = session.connection()
     insertion = insertion_of(kind, connection.dialect)
-    return connection.exec_driver_sql(
-        f"{insertion.sql} ON CONFLICT DO NOTHING", [insertion.arranged(row) for row in rows]
-    ).rowcount
+    arranged = [insertion.arranged(row) for row in rows]
+    parameters = {"rows": orjson.dumps(arranged).decode()} if insertion.at_once else arranged
+    return connection.exec_driver_sql(insertion.missing, parameters).rowcount
 
 
 @cache
@@ -73,6 +77,7 @@ def insertion_of(kind: type[Row], dialect: Dialect) -> Insertion:
     columns = {
         column.key: Value(
             column.key,
+            column.type.compile(dialect),
             mapper.get_property_by_column(column).key,
             column.default.arg if column.default is not None else None,  # pyright: ignore[reportAttributeAccessIssue] - ours are scalars
             column.type.dialect_impl(dialect).bind_processor(dialect),
@@ -83,5 +88,24 @@ def insertion_of(kind: type[Row], dialect: Dialect) -> Insertion:
     compiled = insert(table).inline().compile(dialect=dialect, column_keys=list(columns))
     assert isinstance(compiled, SQLCompiler)
     order = compiled.positiontup
-    names = columns if order is None else order
-    return Insertion(str(compiled), tuple(columns[name] for name in names), order is not None)
+    values = tuple(columns[name] for name in (columns if order is None else order))
+    sql = str(compiled)
+    plain = all(isinstance(table.columns[value.column].type, String | Integer) for value in values)
+    at_once = order is None and plain
+    missing = from_json(table, values, dialect) if at_once else sql
+    return Insertion(
+        sql,
+        f"{missing} ON CONFLICT DO NOTHING",
+        values,
+        positional=order is not None,
+        at_once=at_once,
+    )
+
+
+def from_json(table: Table, values: Sequence[Value], dialect: Dialect) -> str:
+    """Many rows as one parameter, which costs a quarter of executing a statement for each."""
+    quoted = dialect.identifier_preparer.quote
+    names = ", ".join(quoted(value.column) for value in values)
+    typed = ", ".join(f"{quoted(value.column)} {value.type}" for value in values)
+    source = f"json_to_recordset(%(rows)s::json) AS given ({typed})"
+    return f"INSERT INTO {quoted(table.name)} ({names}) SELECT * FROM {source}"  # noqa: S608 - names of our own tables
