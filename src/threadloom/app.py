@@ -1,8 +1,11 @@
 """The composition root of the HTTP process."""
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.routing import BaseRoute
 
 from threadloom import __version__
 from threadloom.api import (
@@ -50,18 +53,30 @@ ROUTERS = (
 REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, 503: {"model": Refusal}}
 
 
-def create_app(context: Context) -> FastAPI:
-    """The API over an open database; whoever made the context closes it."""
-    app = FastAPI(
+def bare_app() -> FastAPI:
+    return FastAPI(
         title="Threadloom",
         version=__version__,
         responses=REFUSALS,
         strict_content_type=False,
         redirect_slashes=False,
     )
-    app.state.context = context
+
+
+@cache
+def routes() -> Sequence[BaseRoute]:
+    """Of all apps of this process: what FastAPI makes of a route for its first request costs as much as a hundred requests."""
+    app = bare_app()
     for module in ROUTERS:
         app.include_router(module.router)
+    return app.router.routes
+
+
+def create_app(context: Context) -> FastAPI:
+    """The API over an open database; whoever made the context closes it."""
+    app = bare_app()
+    app.state.context = context
+    app.router.routes.extend(routes())
     answers.install(app)
     settings, limits = context.settings, BodyLimits.of(context.settings)
     # What is added later stands further outside.
