@@ -35,7 +35,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Generator[Postgres]:
-    with running_postgres() as server:
+    with running_postgres(outlives_power_cuts=False) as server:
         yield server
 
 
