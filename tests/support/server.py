@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from tests.support.contract import ContractCheck
 from threadloom.api.context import Context
@@ -37,6 +38,8 @@ from threadloom.sandbox.opening import NoSandbox
 from threadloom.sandbox.session import Sandbox
 from threadloom.testing import HashEmbedder
 
+CERTIFICATES = ssl.create_default_context()
+"""To read them takes each client 50 ms, and nothing here is encrypted."""
 NO_SANDBOX = NoSandbox("This test has no code interpreter.")
 
 
@@ -61,10 +64,17 @@ class Running:
     def http(self, key: str | None = None) -> httpx2.AsyncClient:
         """A raw client with a key; close it."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        return httpx2.AsyncClient(base_url=self.base_url, headers=headers, timeout=20)
+        return httpx2.AsyncClient(
+            base_url=self.base_url, headers=headers, timeout=20, verify=CERTIFICATES
+        )
 
     def openai(self, key: str | None = None) -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=0)
+        return AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=key or self.key,
+            max_retries=0,
+            http_client=DefaultAsyncHttpxClient(verify=CERTIFICATES),
+        )
 
     async def new_key(self, project: str) -> str:
         """A key of another project."""
