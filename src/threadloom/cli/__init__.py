@@ -1,0 +1,65 @@
+"""The command line: it builds the settings and hands them down. A file for each group of commands.
+
+Each command imports what it needs when it is called: all of it together takes more than a second.
+"""
+
+import logging
+import sys
+
+import structlog
+import typer
+
+from threadloom.cli.db import db
+from threadloom.cli.keys import keys
+from threadloom.cli.limits import limits
+from threadloom.cli.sandbox import sandbox
+from threadloom.cli.serving import top_level
+from threadloom.cli.webhooks import webhooks
+from threadloom.errors import StartError
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # Pretty tracebacks show variables, and keys are among them.
+    pretty_exceptions_enable=False,
+    help="OpenAI's Assistants API (v2), self-hosted.",
+)
+cli.add_typer(top_level)
+cli.add_typer(keys, name="keys")
+cli.add_typer(db, name="db")
+cli.add_typer(limits, name="limits")
+cli.add_typer(sandbox, name="sandbox")
+cli.add_typer(webhooks, name="webhooks")
+
+
+def configure_logging() -> None:
+    """One line for each thing that finished, on standard error: for people, or as JSON when nobody watches."""
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """Run the command line; what keeps the program from starting is one sentence, not a traceback."""
+    configure_logging()
+    try:
+        cli()
+    except StartError as error:
+        typer.secho(str(error), fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
