@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 CODE = {"type": "code_interpreter"}
 PNG = b"\x89PNG\r\n\x1a\n"
-THREADS = 20
+THREADS = 8
 TABLE = b"month,sales\n2024-01,3\n2024-02,5\n2024-03,9\n"
 SMALL = small()
 REAL = {
@@ -65,7 +65,7 @@ FREED_WITHIN = 2.0
 IDLE = 0.1
 """The share of a processor that counts as none."""
 PATIENCE = 180.0
-"""Seconds that a run may take: twenty sandboxes that start at once on a busy machine take a minute."""
+"""Seconds that a run may take: sandboxes that start at once on a busy machine take a minute."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
