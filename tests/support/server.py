@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import httpx2
@@ -20,7 +21,7 @@ from threadloom.app import create_app
 from threadloom.background import Background
 from threadloom.blobs import open_blobs
 from threadloom.clock import Clock, SystemClock
-from threadloom.commands.serve import Server
+from threadloom.commands.serve import GRACE, Server
 from threadloom.config import Settings
 from threadloom.db.database import Database
 from threadloom.events import Feed
@@ -40,6 +41,9 @@ from threadloom.testing import HashEmbedder
 
 CERTIFICATES = ssl.create_default_context()
 """To read them takes each client 50 ms, and nothing here is encrypted."""
+TICKS, TICKS_OF_UVICORN = 100, 10
+"""A second."""
+ROUNDS = 5
 NO_SANDBOX = NoSandbox("This test has no code interpreter.")
 
 
@@ -79,6 +83,27 @@ class Running:
     async def new_key(self, project: str) -> str:
         """A key of another project."""
         return await self.database.write(create_key, project=project, name="test")
+
+
+class QuickServer(Server):
+    """Stops at once: uvicorn looks ten times a second whether it is to stop, and then waits a tenth."""
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks * TICKS_OF_UVICORN // TICKS):
+            ticks += 1
+            await asyncio.sleep(1 / TICKS)
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        del sockets
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(ROUNDS):
+            if self.server_state.connections:
+                await asyncio.sleep(1 / TICKS)
+        await asyncio.wait_for(self._wait_tasks_to_complete(), GRACE)
 
 
 @asynccontextmanager
@@ -132,7 +157,7 @@ async def running_server(
             context.feed.close()
             background.drain()
 
-        server = Server(check, context, on_start=started.set_result, on_stop=stop)
+        server = QuickServer(check, context, on_start=started.set_result, on_stop=stop)
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve())
