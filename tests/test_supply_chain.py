@@ -68,7 +68,7 @@ def test_the_bill_of_materials_names_every_locked_package(tmp_path: Path) -> Non
 
 def recipe(target: str) -> str:
     """What make would do."""
-    command = ["make", "--dry-run", target]
+    command = ["make", "--no-print-directory", "--dry-run", target]
     return subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
