@@ -54,6 +54,10 @@ class Outcome:
         """Refusals that do not say when to come back."""
         return sum(not one.retry_after for one in self.refused)
 
+    def since(self, second: float) -> "Outcome":
+        """What was asked from then on."""
+        return Outcome([one for one in self.answers if one.at >= second], self.lag)
+
     def slowest(self, share: float) -> float:
         return percentile([one.seconds for one in self.accepted] or [0.0], share)
 

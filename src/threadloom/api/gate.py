@@ -11,9 +11,9 @@ from threadloom.errors import Overloaded
 
 CROWDED_FOR = 3.0
 """Seconds without a refusal after which the server is not crowded any more."""
-FEW = 8
+FEW = 1
 """Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
-CROWDED_PATIENCE = 0.02
+CROWDED_PATIENCE = 0.005
 """Seconds that one of them may wait."""
 SPREAD = 16
 READS = frozenset({"GET", "HEAD"})
