@@ -1,7 +1,8 @@
 """Several processes on one PostgreSQL: `python -m benchmarks.processes_together [--quick] [--json FILE]`.
 
 (a) Runs a second when 500 are asked for at once and the model takes a second to answer: one process, and two of the API beside two workers.
-(b) 500 streams of 20 tokens a second: whether each is complete and in order, and how long its reader waits for the next token.
+(b) 500 streams of 20 tokens a second: whether each is complete and in order, and how long its reader waits for the next token while all of
+them are open.
 
 Everything shares the machine's processors, PostgreSQL, the model and this load generator included: the share of each is told, because it is
 what bounds the ratio. `taskset -c 0,1` measures it on two.
@@ -9,6 +10,7 @@ what bounds the ratio. `taskset -c 0,1` measures it on two.
 
 import argparse
 import asyncio
+import itertools
 import os
 import re
 import tempfile
@@ -51,11 +53,11 @@ class Sizes:
 
     clients: int = 500
     each: int = 3
-    words: int = 100
+    words: int = 600
     rate: int = 20
 
 
-QUICK = Sizes(clients=20, each=1, words=10)
+QUICK = Sizes(clients=20, each=1, words=40)
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,10 @@ class Read:
     tokens: list[float]
     text: str
 
-    @property
-    def gaps(self) -> list[float]:
-        return [
-            later - earlier for earlier, later in zip(self.tokens, self.tokens[1:], strict=False)
-        ]
+    def gaps(self, since: float, until: float) -> list[float]:
+        """Seconds between tokens that came in this time."""
+        tokens = [token for token in self.tokens if since <= token <= until]
+        return [later - earlier for earlier, later in itertools.pairwise(tokens)]
 
 
 def asked(assistant_id: str, script: str) -> Request:
@@ -199,13 +200,15 @@ async def smoothness(servers: Servers, sizes: Sizes) -> Sequence[Figure]:
     seconds = time.perf_counter() - began
     name = f"{sizes.clients} streams x {sizes.rate} tokens/s"
     whole = sum(one.text == text for one in done) / len(done)
-    gaps = [gap * MS for one in done for gap in one.gaps]
+    since, until = max(one.tokens[0] for one in done), min(one.tokens[-1] for one in done)
+    gaps = [gap * MS for one in done for gap in one.gaps(since, until)]
     first = [(one.tokens[0] - one.began) * MS for one in done]
     return [
         Figure(f"{name}, complete and in order", whole, "share"),
         Figure(f"{name}, gap p50", percentile(gaps, 0.5), "ms"),
         Figure(f"{name}, gap p99", percentile(gaps, 0.99), "ms"),
         Figure(f"{name}, longest gap", max(gaps), "ms"),
+        Figure(f"{name}, all open for", until - since, "s"),
         Figure(f"{name}, first token p50", percentile(first, 0.5), "ms"),
         *(
             Figure(f"{name}, {kind}", (spent - before[kind]) / seconds, "processors")
