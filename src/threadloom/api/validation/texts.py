@@ -1,15 +1,13 @@
-"""Faults in a request, told in the words of the hosted service; programs match on these texts."""
+"""One fault in the words of the hosted service; programs match on these texts."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from pydantic_core import core_schema
 
+from threadloom.api.validation.faults import Fault, Path
 from threadloom.errors import InvalidRequest
-
-Path = tuple[str | int, ...]
 
 NOT_JSON = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
@@ -40,10 +38,6 @@ GOT: dict[type, str] = {
     list: "an array",
     dict: "an object",
 }
-PLACES = frozenset({"body", "query", "path", "header", "cookie"})
-FREE_KEYS = frozenset({"metadata", "attributes"})
-# A fault's place does not say what is the tag of a union and what is a key, so the fields with tags are named here.
-TAGGED = frozenset({"tools", "chunking_strategy", "filters"})
 LISTS_OF_OBJECTS = frozenset(
     {
         "additional_messages",
@@ -56,139 +50,8 @@ LISTS_OF_OBJECTS = frozenset(
         "vector_stores",
     }
 )
-NAMES_A_KEY = frozenset({"missing", "extra_forbidden"})
-BRANCH = re.compile(
-    r"constrained-\w+|str|int|float|bool|\[key\]|[a-z-]+\[.+\]|[A-Z]\w*", flags=re.DOTALL
-)
 QUOTED = re.compile(r"'([^']*)'")
 BUILT_IN: frozenset[str] = frozenset(get_args(core_schema.ErrorType))
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One of pydantic's faults; `path` is the place as the client knows it, without pydantic's own marks."""
-
-    type: str
-    path: Path
-    branches: tuple[tuple[Path, str], ...]
-    input: Any
-    ctx: Mapping[str, Any]
-    message: str
-
-
-Branches = dict[Path, dict[str, list[Fault]]]
-
-
-def explain(faults: Sequence[Mapping[str, Any]]) -> InvalidRequest:
-    """The first fault of a request in the hosted service's order and words."""
-    read = [read_fault(fault) for fault in faults]
-    if not read:
-        return InvalidRequest()
-    branches = tried_branches(read)
-    fault = min(fitting(read, branches), key=rank)
-    expected = expected_at(fault, branches)
-    return wrong_type(fault, expected) if expected else tell(fault)
-
-
-def rank(fault: Fault) -> int:
-    """Missing keys come first, then unknown ones; `min` keeps the order of fields among equals."""
-    if fault.type in {"missing", "union_tag_not_found", "missing_required_parameter"}:
-        return 0
-    return 1 if fault.type == "extra_forbidden" else 2
-
-
-def read_fault(fault: Mapping[str, Any]) -> Fault:
-    kind = str(fault.get("type", ""))
-    loc = without_place(tuple(fault.get("loc", ())), kind)
-    path: Path = ()
-    branches: dict[Path, str] = {}
-    for at, item in enumerate(loc):
-        if isinstance(item, int) or is_key(loc, at, kind):
-            path = (*path, item)
-        elif BRANCH.fullmatch(item) and item != "[key]":
-            branches[path] = branches.get(path, "") + item
-    if kind == "string_too_long" and loc[-1:] == ("[key]",) and fault.get("input") in path[-1:]:
-        kind = "key_too_long"
-    return Fault(
-        type=kind,
-        path=path,
-        branches=tuple(branches.items()),
-        input=fault.get("input"),
-        ctx=fault.get("ctx") or {},
-        message=str(fault.get("msg", "")),
-    )
-
-
-def without_place(loc: Path, kind: str) -> Path:
-    """FastAPI begins with "body" or "query", which may also be the names of fields."""
-    if not loc or loc[0] not in PLACES:
-        return loc
-    if loc[0] == "body":
-        return loc if len(loc) == 1 and kind == "extra_forbidden" else loc[1:]
-    named = len(loc) > 1 and isinstance(loc[1], str) and not BRANCH.fullmatch(loc[1])
-    return loc[1:] if named else loc
-
-
-def is_key(loc: Path, at: int, kind: str) -> bool:
-    """Whether this is a key of the body, and neither the name of a union's branch nor a tag."""
-    last = at == len(loc) - 1
-    if (last and kind in NAMES_A_KEY) or (at > 0 and loc[at - 1] in FREE_KEYS):
-        return True
-    if at > 0 and str(loc[at - 1]).startswith("tagged-union["):
-        return False
-    if not last and holds_tags(loc[:at]):
-        return False
-    return not BRANCH.fullmatch(str(loc[at]))
-
-
-def holds_tags(loc: Path) -> bool:
-    """Whether what follows here is a tag."""
-    fields = loc[:-1] if loc and isinstance(loc[-1], int) else loc
-    if not fields:
-        return False
-    return fields[-1] in TAGGED or str(fields[-1]).startswith("list[tagged-union[")
-
-
-def tried_branches(faults: list[Fault]) -> Branches:
-    """The faults of each branch of each union."""
-    tried: Branches = {}
-    for fault in faults:
-        for place, branch in fault.branches:
-            tried.setdefault(place, {}).setdefault(branch, []).append(fault)
-    return tried
-
-
-def fitting(faults: list[Fault], tried: Branches) -> list[Fault]:
-    """Without the faults of branches that something else was meant for: pydantic reports all of them."""
-    best = {place: best_branch(place, branches) for place, branches in tried.items()}
-    return [
-        fault for fault in faults if all(best[place] == branch for place, branch in fault.branches)
-    ] or faults
-
-
-def best_branch(place: Path, branches: Mapping[str, list[Fault]]) -> str:
-    """The branch for this kind of value, else the one with the fewest faults, else the first."""
-    return min(
-        branches,
-        key=lambda name: (
-            any(other_kind(fault, place) for fault in branches[name]),
-            len(branches[name]),
-        ),
-    )
-
-
-def other_kind(fault: Fault, place: Path) -> bool:
-    return fault.path == place and expected_kind(fault) is not None
-
-
-def expected_at(fault: Fault, tried: Branches) -> str | None:
-    """What would have been right here, when the fault is a value of the wrong kind."""
-    branches = tried.get(fault.path, {}).values()
-    kinds = [kind for faults in branches for each in faults if (kind := expected_kind(each))]
-    if expected_kind(fault) is None or len(kinds) < 2:  # noqa: PLR2004
-        return expected_kind(fault)
-    first, *others = dict.fromkeys(kinds)
-    return "one of " + listed([first, *(without_article(kind) for kind in others)], "or")
 
 
 def expected_kind(fault: Fault) -> str | None:
