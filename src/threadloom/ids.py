@@ -16,6 +16,7 @@ Prefix = Literal[
     "part_",
     "vs_",
     "vsfb_",
+    "proc_",
     "proj_",
     "key_",
     "req_",

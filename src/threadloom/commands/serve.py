@@ -21,6 +21,7 @@ from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.llm.router import Router, find_local_servers
+from threadloom.processes import present
 from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.sandbox.opening import open_sandbox
 
@@ -100,7 +101,8 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             print(f"Threadloom listens on {address}", file=sys.stderr, flush=True)  # noqa: T201
 
         server = Server(create_app(context), context, on_start=announce, on_stop=stop)
-        async with asyncio.TaskGroup() as tasks:
+        kind = "both" if with_worker else "api"
+        async with present(context.database, kind), asyncio.TaskGroup() as tasks:
             if with_worker:
                 tasks.create_task(background.run())
             more = [listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]

@@ -8,6 +8,7 @@ from threadloom.background import Background
 from threadloom.commands.opened import open_context
 from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
+from threadloom.processes import present
 from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.sandbox.opening import open_sandbox
 
@@ -23,4 +24,5 @@ async def work(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, background.drain)
         print("Threadloom works.", file=sys.stderr, flush=True)  # noqa: T201
-        await background.run()
+        async with present(context.database, "worker"):
+            await background.run()

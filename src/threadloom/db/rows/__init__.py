@@ -25,6 +25,7 @@ from threadloom.db.rows.files import (
     UploadPartRow,
     UploadRow,
 )
+from threadloom.db.rows.processes import ProcessKind, ProcessRow
 from threadloom.db.rows.stores import (
     ChunkRow,
     FileBatchRow,
@@ -66,6 +67,8 @@ __all__ = [
     "MessageRow",
     "Numbered",
     "Owned",
+    "ProcessKind",
+    "ProcessRow",
     "ProjectRow",
     "RateRow",
     "Row",
