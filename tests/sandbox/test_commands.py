@@ -40,7 +40,9 @@ def refused(folder: Path, *arguments: str, **variables: str) -> str:
     return ended.stderr.strip()
 
 
-@pytest.mark.parametrize("command", [["build"], ["check"], ["ps"], ["kill", "--all"]])
+@pytest.mark.parametrize(
+    "command", [["build"], ["check"], ["ps"], ["kill", "--all"], ["serve", "--build"]]
+)
 def test_without_an_engine_a_command_says_so(folder: Path, command: list[str]) -> None:
     assert "engine does not answer" in refused(folder, *command, **NO_ENGINE)
 

@@ -57,8 +57,17 @@ def end_sandbox(
 
 
 @sandbox.command("serve")
-def serve_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def serve_sandboxes(
+    build: Annotated[
+        bool, typer.Option("--build", help="Build the image first, if this version's is not there.")
+    ] = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
     """Hold sandboxes for workers that have no engine."""
     from threadloom.commands import sandbox as sandbox_commands
 
-    start(sandbox_commands.serve(settings_of(data_dir, config)))
+    settings = settings_of(data_dir, config)
+    if build:
+        sandbox_commands.build_missing(settings)
+    start(sandbox_commands.serve(settings))

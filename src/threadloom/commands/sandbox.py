@@ -51,6 +51,12 @@ def build(settings: Settings, *, base: str | None, network: str | None, cache: b
     typer.echo(f"Built the image {image} ({seen.image}).")
 
 
+def build_missing(settings: Settings) -> None:
+    """Build the image if there is none of this version. Raises StartError."""
+    if not building.look(settings.code_interpreter).current:
+        build(settings, base=None, network=None, cache=True)
+
+
 async def check(settings: Settings) -> None:
     """A line for each thing that sandboxes need; raises StartError with what is missing."""
     code = settings.code_interpreter
