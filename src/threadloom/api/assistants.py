@@ -1,11 +1,13 @@
 """Assistants."""
 
 from fastapi import APIRouter
+from sqlalchemy import select
 
 from threadloom.api.context import AssistantId, Db, Listing, Server, page_of
 from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import AssistantRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
+from threadloom.errors import InvalidRequest
 from threadloom.retrieval.resources import chosen_resources, with_living
 from threadloom.types.assistants import Assistant, AssistantCreate, AssistantModify
 from threadloom.types.shared import Deleted, Page
@@ -59,10 +61,15 @@ def page(tx: ProjectTx, query: PageQuery) -> Rows:
     return Rows(with_living(tx, rows.rows), rows.has_more)
 
 
-def create(tx: ProjectTx, body: AssistantCreate, *, tables: bool) -> AssistantRow:
+def create(
+    tx: ProjectTx, body: AssistantCreate, *, tables: bool, assistant_id: str | None = None
+) -> AssistantRow:
+    """A new assistant, with an id of its own or with this one, which nobody else may have."""
     resources = chosen_resources(tx, body.tool_resources, tables=tables)
+    if assistant_id is not None:
+        refuse_taken(tx, assistant_id)
     assistant = AssistantRow(
-        id=tx.ids.new("asst_"),
+        id=assistant_id or tx.ids.new("asst_"),
         project_id=tx.project_id,
         created_at=tx.now,
         name=body.name,
@@ -80,6 +87,13 @@ def create(tx: ProjectTx, body: AssistantCreate, *, tables: bool) -> AssistantRo
     tx.session.add(assistant)
     tx.session.flush()
     return assistant
+
+
+def refuse_taken(tx: ProjectTx, assistant_id: str) -> None:
+    """Also when it is another project's: an id stands for one assistant."""
+    taken = select(AssistantRow.seq).where(AssistantRow.id == assistant_id)
+    if tx.session.scalar(taken) is not None:
+        raise InvalidRequest(f"There is an assistant with id '{assistant_id}' already.")
 
 
 def modify(

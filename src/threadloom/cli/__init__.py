@@ -9,6 +9,7 @@ import sys
 import structlog
 import typer
 
+from threadloom.cli.assistants import assistants
 from threadloom.cli.db import db
 from threadloom.cli.keys import keys
 from threadloom.cli.limits import limits
@@ -26,6 +27,7 @@ cli = typer.Typer(
 )
 cli.add_typer(top_level)
 cli.add_typer(keys, name="keys")
+cli.add_typer(assistants, name="assistants")
 cli.add_typer(db, name="db")
 cli.add_typer(limits, name="limits")
 cli.add_typer(sandbox, name="sandbox")

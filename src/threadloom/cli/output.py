@@ -3,9 +3,9 @@
 What comes from clients is shown without its control characters, which a terminal would obey.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic_core import to_json
@@ -14,6 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from threadloom.types.shared import Deleted, Page, Sent
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], object]]
+"""What a table shows of each object, by the names of its columns."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GAP = "  "
 
@@ -21,6 +26,16 @@ GAP = "  "
 def show_json(document: object) -> None:
     """One JSON document: objects of the API, dataclasses, and what JSON itself knows."""
     typer.echo(to_json(document, indent=2))
+
+
+def show_page(page: Page[T], columns: Columns[T], *, as_json: bool) -> None:
+    """A page of a list, and how to get the next one."""
+    if as_json:
+        show_json(page)
+        return
+    show_table(list(columns), ([get(one) for get in columns.values()] for one in page.data))
+    if page.has_more:
+        note(f"There are more: --after {page.last_id}")
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -47,6 +62,28 @@ def show_lines(rows: Sequence[Sequence[str]]) -> None:
             text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)
         )
         typer.echo(GAP.join(padded).rstrip())
+
+
+def show_object(document: Sent, *, as_json: bool) -> None:
+    """An object of the API: what it has, a line for each key; times in UTC."""
+    if as_json:
+        show_json(document)
+        return
+    fields = document.model_dump(mode="json")
+    show_fields({name: field(name, value) for name, value in fields.items() if value is not None})
+
+
+def field(name: str, value: object) -> object:
+    if name.endswith("_at") and isinstance(value, int):
+        return when(value)
+    return to_json(value).decode() if isinstance(value, dict | list | float) else value
+
+
+def show_deleted(deleted: Deleted, *, as_json: bool) -> None:
+    if as_json:
+        show_json(deleted)
+    else:
+        typer.echo(f"Deleted {deleted.id}.")
 
 
 def show_fields(fields: Mapping[str, object]) -> None:

@@ -1,0 +1,27 @@
+"""Commands beside a server that works: both have the same database and data directory."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import Commands
+from tests.support.server import Running
+
+
+@pytest.fixture
+def threadloom(server: Running, database_url: str) -> Commands:
+    """The command line on the server's data."""
+    return Commands(
+        {
+            "THREADLOOM_DATABASE__URL": database_url,
+            "THREADLOOM_DATA_DIR": str(server.context.settings.data_dir),
+            "THREADLOOM_CODE_INTERPRETER__RUNTIME": "none",
+            "COLUMNS": "200",
+        }
+    )
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Commands:
+    """The command line on a data directory that nobody else uses."""
+    return Commands({"THREADLOOM_DATA_DIR": str(tmp_path), "COLUMNS": "200"})
