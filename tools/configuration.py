@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the settings themselves: `python tools/configuration.py`."""
+"""Writes docs/configuration.md and .env.example from the settings themselves: `python tools/configuration.py`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +8,44 @@ from pydantic.fields import FieldInfo
 
 from threadloom.config import DELIMITER, PREFIX, Provider, Section, Settings, seconds
 
-PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "configuration.md"
+EXAMPLE = ROOT / ".env.example"
 HEAD = """# Configuration
 
 The order is: flag, then environment, then `.env`, then `config.yaml` (or the file that `--config` names), then the default.
 In YAML the same names form a tree: `THREADLOOM_RUNS__LEASE` is `runs: {lease: 15s}`. Durations are `500ms`, `15s`, `10m`, `2h`, `7d`.
 A misspelled name stops the start and suggests the right one. `tools/configuration.py` writes this page.
+"""
+
+EXAMPLE_HEAD = """\
+# Every variable, with its default. Copy this to .env and uncomment what you change; a name that is misspelled stops the start.
+# For docker-compose.yml `threadloom init` writes a .env with the three that it needs; the passwords can be any text.
+
+# --- docker-compose.yml only ---
+
+# Of the database.
+POSTGRES_PASSWORD=
+# The group that may use the engine's socket: stat -c %g /var/run/docker.sock, or 0 for Docker Desktop.
+DOCKER_GID=
+# Where that socket is.
+# DOCKER_SOCKET=/var/run/docker.sock
+# Workers to start.
+# WORKERS=1
+# Name of the image of API, worker and sandbox runner, and what it is built on.
+# IMAGE=threadloom
+# BASE=python:3.12-slim
+# PostgreSQL with pgvector.
+# POSTGRES_IMAGE=pgvector/pgvector:pg18
+
+# --- What most set first ---
+
+# The model that answers: any server that speaks Chat Completions. From a container, this machine is host.docker.internal.
+# THREADLOOM_UPSTREAM__BASE_URL=http://127.0.0.1:11434/v1
+# Old programs hard-code model names; lead them to yours.
+# THREADLOOM_ALIASES={"gpt-4o": "qwen3:14b", "gpt-*": "llama3.3"}
+
+# --- All settings; docker-compose.yml needs THREADLOOM_AUTH__ADMIN_KEY, and sets data directory, host and port in its containers itself ---
 """
 
 
@@ -30,6 +62,18 @@ def tables(section: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         if inner := section_of(field):
             yield from tables(inner, f"{prefix}{name.upper()}{DELIMITER}")
+
+
+def examples(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The section's own settings as lines of an environment file, then its sections."""
+    yield f"\n# {section.__doc__}\n"
+    for name, field in section.model_fields.items():
+        if section_of(field) is None:
+            yield f"# {field.description}"
+            yield f"# {prefix}{name.upper()}={default_of(field).strip('`')}"
+    for name, field in section.model_fields.items():
+        if inner := section_of(field):
+            yield from examples(inner, f"{prefix}{name.upper()}{DELIMITER}")
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
@@ -64,5 +108,10 @@ def page() -> str:
     return "\n".join([HEAD, *tables(Settings, PREFIX), providers, *keys, ""])
 
 
+def example() -> str:
+    return "\n".join([EXAMPLE_HEAD.rstrip(), *examples(Settings, PREFIX), ""])
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    EXAMPLE.write_text(example())
