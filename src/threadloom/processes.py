@@ -15,13 +15,12 @@ from sqlalchemy import TextClause, delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom import __version__
+from threadloom.db.beats import ALIVE_FOR
 from threadloom.db.database import Database
 from threadloom.db.rows import ProcessKind, ProcessRow
 from threadloom.db.tx import Tx
 
 BEAT = 10.0
-ALIVE_FOR = 35.0
-"""Three beats may be missed: by a database that is away, or a machine that stands still."""
 FORGET_AFTER = 600.0
 LEAVE_WITHIN = 2.0
 SEEN: TextClause = text(

@@ -11,10 +11,15 @@ import typer
 
 from threadloom.cli.assistants import assistants
 from threadloom.cli.db import db
+from threadloom.cli.files import files
 from threadloom.cli.keys import keys
 from threadloom.cli.limits import limits
+from threadloom.cli.operate import operate
+from threadloom.cli.runs import runs
 from threadloom.cli.sandbox import sandbox
 from threadloom.cli.serving import top_level
+from threadloom.cli.stores import stores
+from threadloom.cli.threads import threads
 from threadloom.cli.webhooks import webhooks
 from threadloom.errors import StartError
 
@@ -26,8 +31,13 @@ cli = typer.Typer(
     help="OpenAI's Assistants API (v2), self-hosted.",
 )
 cli.add_typer(top_level)
+cli.add_typer(operate)
 cli.add_typer(keys, name="keys")
 cli.add_typer(assistants, name="assistants")
+cli.add_typer(threads, name="threads")
+cli.add_typer(runs, name="runs")
+cli.add_typer(files, name="files")
+cli.add_typer(stores, name="stores")
 cli.add_typer(db, name="db")
 cli.add_typer(limits, name="limits")
 cli.add_typer(sandbox, name="sandbox")

@@ -1,11 +1,13 @@
 """The commands that have no group: those that run, and some small ones."""
 
+import platform
 from typing import Annotated
 
 import typer
 
 from threadloom import __version__
 from threadloom.cli.options import ConfigFile, DataDir, settings_of, start
+from threadloom.cli.output import AsJson, show_json
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
@@ -46,6 +48,9 @@ def reindex(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 
 
 @top_level.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    if as_json:
+        show_json({"version": __version__, "python": platform.python_version()})
+    else:
+        typer.echo(__version__)

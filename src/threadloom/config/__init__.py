@@ -8,8 +8,11 @@ from threadloom.config.limits import Limits
 from threadloom.config.loading import (
     asked_fault,
     load_settings,
+    origin,
+    read_yaml,
     refuse_unknown_variables,
     suggestion,
+    variable,
     variables,
 )
 from threadloom.config.models import ModelCalls, ModelSettings, Provider, Upstream
@@ -52,8 +55,11 @@ __all__ = [
     "Webhooks",
     "asked_fault",
     "load_settings",
+    "origin",
+    "read_yaml",
     "refuse_unknown_variables",
     "seconds",
     "suggestion",
+    "variable",
     "variables",
 ]

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -27,6 +27,11 @@ FAULT = PREFIX + "FAULT"
 def asked_fault() -> str | None:
     """The fault that the environment asks for."""
     return os.environ.get(FAULT)
+
+
+def variable(name: str) -> str | None:
+    """One that is not a setting of ours, such as `OPENAI_API_KEY`; None when it is unset or empty."""
+    return os.environ.get(name) or None
 
 
 def load_settings(
@@ -88,6 +93,20 @@ def variables(section: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iter
             yield from variables(kind, variable + DELIMITER)
         else:
             yield variable
+
+
+def origin(path: Sequence[str], document: Mapping[str, Any], env_file: Mapping[str, Any]) -> str:
+    """Where a setting's value is from; a variable may also hold a whole section."""
+    names = [PREFIX + DELIMITER.join(path[:length]).upper() for length in range(1, len(path) + 1)]
+    for source, known in (("environment", os.environ), (".env", env_file)):
+        if not {name.upper() for name in known}.isdisjoint(names):
+            return source
+    found: Any = document
+    for name in path:
+        if not isinstance(found, dict) or name not in found:
+            return "default"
+        found = cast(dict[str, Any], found)[name]
+    return "file"
 
 
 def refuse_unknown_variables(names: Iterable[str]) -> None:
