@@ -70,6 +70,19 @@ def healthcheck(
         ask_server(settings.server)
 
 
+@operate.command()
+def status(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None) -> None:
+    """Show processes, queue, runs, storage and failures of the last day."""
+    from threadloom.cli.screens import show_status
+    from threadloom.commands.status import status as look
+
+    found = look(settings_of(data_dir, config))
+    if as_json:
+        show_json(found)
+    else:
+        show_status(found)
+
+
 @configuration.command("show")
 def show_settings(
     changed: Annotated[
