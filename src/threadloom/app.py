@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
 from threadloom import __version__
@@ -29,6 +30,7 @@ from threadloom.api.context import Context
 from threadloom.api.edge import Edge
 from threadloom.api.idempotency import Idempotency
 from threadloom.api.limits import RequestLimits, WorkLimits
+from threadloom.telemetry import prometheus
 from threadloom.types.errors import Refusal
 
 # They are tried in this order: the busiest first, and `/threads/runs` before `/threads/{thread_id}`,
@@ -53,6 +55,16 @@ ROUTERS = (
 REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Refusal}, 503: {"model": Refusal}}
 
 
+# FastAPI's own would keep the text of exceptions and refused values, and begin to send where variables of others say so.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
 def bare_app() -> FastAPI:
     return FastAPI(
         title="Threadloom",
@@ -60,6 +72,7 @@ def bare_app() -> FastAPI:
         responses=REFUSALS,
         strict_content_type=False,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
 
 
@@ -79,6 +92,8 @@ def create_app(context: Context) -> FastAPI:
     app.router.routes.extend(routes())
     answers.install(app)
     settings, limits = context.settings, BodyLimits.of(context.settings)
+    if settings.telemetry.metrics:
+        prometheus.collect()
     # What is added later stands further outside.
     app.add_middleware(
         WorkLimits,
@@ -94,5 +109,11 @@ def create_app(context: Context) -> FastAPI:
         lease=settings.runs.lease,
     )
     app.add_middleware(RequestLimits, database=context.database, defaults=settings.limits)
-    app.add_middleware(Edge, keys=context.keys, limits=limits, gate=context.gate)
+    app.add_middleware(
+        Edge,
+        keys=context.keys,
+        limits=limits,
+        gate=context.gate,
+        open_metrics=settings.telemetry.open_metrics,
+    )
     return app

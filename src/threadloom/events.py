@@ -26,6 +26,7 @@ from threadloom.db.tx import Tx
 from threadloom.eventlog import ENDS, START, Cursor, Event, Found, look, look_for_all
 from threadloom.leases import Claim, hold, still_held
 from threadloom.outbox import announce
+from threadloom.telemetry import metrics
 from threadloom.types.run_steps import RunStep
 from threadloom.types.runs import Run
 from threadloom.types.webhooks import EVENT_TYPES, EventType
@@ -49,6 +50,8 @@ ANNOUNCED: dict[str, EventType] = {
     for name in EVENT_TYPES
     if name != "thread.run.cancelling"
 }
+ENDED = {name: name.removeprefix("thread.run.") for name in ENDS - {"thread.run.requires_action"}}
+"""What a run's end is called, by the fact that states it."""
 log = structlog.get_logger()
 
 
@@ -245,10 +248,12 @@ class Feed:
     def _subscribed(self, run_id: str, subscription: Subscription) -> Generator[None]:
         subscriptions = self._subscriptions.setdefault(run_id, set())
         subscriptions.add(subscription)
+        metrics.STREAMS.change(1)
         try:
             with self._database.signal.subscribe(run_id, subscription.look):
                 yield
         finally:
+            metrics.STREAMS.change(-1)
             subscriptions.discard(subscription)
             if not subscriptions:
                 self._subscriptions.pop(run_id, None)
@@ -298,6 +303,7 @@ class EventWriter:
                     await stack.enter_async_context(one.busy)
                     groups.append((one.claim, stack.enter_context(one.taken())))
                 await self.database.write(store_groups, groups)
+                metrics.EVENTS_FLUSHED.add(sum(len(events) for _, events in groups))
         except SQLAlchemyError:
             for one in logs:
                 self.schedule(one)
@@ -358,6 +364,9 @@ class RunLog:
                 )
             self._seq += len(facts)
             self._writer.publish(self.claim.id, facts)
+            for fact in facts:
+                if status := ENDED.get(fact.name):
+                    metrics.RUNS_ENDED.add(status=status)
             return result
 
     @contextmanager

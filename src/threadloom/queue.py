@@ -16,6 +16,7 @@ from threadloom.db.database import Database
 from threadloom.db.signal import Bell
 from threadloom.db.tx import Tx
 from threadloom.leases import Claim, LeasedRow, LeaseLost, claim, next_due, renew
+from threadloom.telemetry import metrics
 
 CLAIM_EVERY = 0.02
 """Seconds from one claim to the next: of many rows that become due, each would otherwise cost all workers a transaction."""
@@ -170,9 +171,11 @@ class Queue(Generic[LeasedRow]):
             log.exception("left to its lease", id=row_id)
         finally:
             self._drop(held)
-            seconds = round(asyncio.get_running_loop().time() - started, 3)
+            seconds = asyncio.get_running_loop().time() - started
             outcome = held.reason.value if held.reason else "rested"
-            log.info("left", id=row_id, outcome=outcome, seconds=seconds)
+            queue = self._kind.__tablename__
+            metrics.WORK.record(seconds, queue=queue, outcome=outcome)
+            log.info("left", queue=queue, id=row_id, outcome=outcome, seconds=round(seconds, 3))
 
     def _drop(self, held: Held) -> None:
         """Free the place; something may wait for it when all places were filled last."""

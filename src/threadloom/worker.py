@@ -75,6 +75,7 @@ class Worker:
         self._queue.drain()
 
     async def _drive(self, held: Held) -> None:
+        structlog.contextvars.bind_contextvars(run_id=held.claim.id)  # of this task alone
         run_log = self._writer.open(held.claim)
         try:
             if held.reason is None:
@@ -99,7 +100,7 @@ class Worker:
         except (LeaseLost, SQLAlchemyError):
             raise
         except Exception:
-            log.exception("run broke", run_id=held.claim.id)
+            log.exception("run broke")
             held.reason = AbortReason.BROKEN
 
     async def _watch(self) -> None:

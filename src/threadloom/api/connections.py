@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from threadloom.api.answers import envelope, waiting
 from threadloom.api.bodies import SMALL
-from threadloom.api.edge import OPEN_PATHS, OPENAI_VERSION, ORGANIZATION, new_request_id
+from threadloom.api.edge import OPENAI_VERSION, ORGANIZATION, UNGATED_PATHS, new_request_id
 from threadloom.api.gate import Gate
 from threadloom.db.columns import dumps
 from threadloom.errors import Overloaded
@@ -24,7 +24,7 @@ HARD = 2
 """At so many times the bound a connection is not even answered."""
 PATIENCE = 5.0
 """Seconds in which a connection beyond the bound has to ask something, and gets its refusal."""
-OPEN = tuple(path.encode() for path in OPEN_PATHS)
+OPEN = tuple(path.encode() for path in UNGATED_PATHS)
 
 
 class Answered:

@@ -8,18 +8,24 @@ from collections.abc import Mapping
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from threadloom.api.answers import error_response, outage
 from threadloom.api.bodies import Body, BodyLimits
 from threadloom.api.gate import Admission, Gate
-from threadloom.api.keys import Keys, masked
+from threadloom.api.keys import ADMIN, Keys, masked
 from threadloom.db.lane import VISITOR
 from threadloom.errors import ApiError, InvalidRequest, Unauthorized
+from threadloom.telemetry import metrics
 
 OPENAI_VERSION = "2020-10-01"
 ORGANIZATION = "threadloom"
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+METRICS = "/metrics"
+UNGATED_PATHS = OPEN_PATHS | {METRICS}
+"""Operators look at these when the server has too much to do."""
+METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"})
 NO_HEADERS: Mapping[str, str] = {}
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
@@ -37,11 +43,14 @@ log = structlog.get_logger()
 class Edge:
     """Pure ASGI, because BaseHTTPMiddleware breaks streams."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, limits: BodyLimits, gate: Gate) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, limits: BodyLimits, gate: Gate, *, open_metrics: bool
+    ) -> None:
         self._app = app
         self._keys = keys
         self._limits = limits
         self._gate = gate
+        self._open_paths = OPEN_PATHS | {METRICS} if open_metrics else OPEN_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,8 +60,9 @@ class Edge:
         scope["path"] = openai_path(scope["path"])
         body = Body(scope, receive, self._limits.at(scope["path"]))
         answer = Answer(scope, body, send)
+        structlog.contextvars.bind_contextvars(request_id=answer.request_id)  # of this task alone
         try:
-            if scope["path"] not in OPEN_PATHS:
+            if scope["path"] not in UNGATED_PATHS:
                 answer.admission = self._gate.enter(scope["method"])
             refuse_nul(scope)
             await self._authenticate(scope)
@@ -62,11 +72,11 @@ class Edge:
         except ApiError as error:
             await error_response(error)(scope, receive, answer.send)
         except ClientDisconnect:
-            log.info("client left", path=scope["path"], request_id=answer.request_id)
+            log.info("client left", route=route_of(scope))
         except Exception as fault:
             error = outage(fault)
             if error is None:
-                log.exception("request broke", path=scope["path"], request_id=answer.request_id)
+                log.exception("request broke", route=route_of(scope))
                 error = ApiError(SERVER_ERROR.format(answer.request_id))
             if not answer.started:
                 await error_response(error)(scope, receive, answer.send)
@@ -75,7 +85,7 @@ class Edge:
 
     async def _authenticate(self, scope: Scope) -> None:
         """Find the project of the request's key. Raises Unauthorized."""
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             return
         if not scope["path"].startswith("/v1/") and from_this_machine(scope):
             return
@@ -88,6 +98,10 @@ class Edge:
                 f"Incorrect API key provided: {masked(key)}. You can find your API key at "
                 "https://platform.openai.com/account/api-keys.",
                 code="invalid_api_key",
+            )
+        if scope["path"] == METRICS and caller.key_id != ADMIN:
+            raise Unauthorized(
+                "Only the key of auth.admin_key may read the metrics of this server."
             )
         scope["caller"] = caller
         scope["project_id"] = caller.project_id
@@ -119,8 +133,12 @@ class Answer:
             headers.update(self._scope.get("rate_headers", NO_HEADERS))
             if headers.get("content-type", "").startswith("text/event-stream"):
                 self.leave()
-            spent = (time.perf_counter() - self._began) * 1000
-            headers["openai-processing-ms"] = str(round(spent))
+            spent = time.perf_counter() - self._began
+            headers["openai-processing-ms"] = str(round(spent * 1000))
+            method, status = method_of(self._scope), str(message["status"])
+            metrics.HTTP_REQUESTS.record(
+                spent, method=method, route=route_of(self._scope), status=status
+            )
             if self._body.is_unread:
                 self._closes = True
                 headers["connection"] = "close"
@@ -136,6 +154,16 @@ class Answer:
         """The request makes room for others."""
         if self.admission is not None:
             self.admission.leave()
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that took the request: an address has ids in it, and may have anything."""
+    route = scope.get("route")
+    return route.path if isinstance(route, Route) else metrics.OTHER
+
+
+def method_of(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else metrics.OTHER
 
 
 def new_request_id() -> str:

@@ -8,6 +8,7 @@ wait behind the flood. A burst that fits waits its turn, however long: SDKs give
 import time
 
 from threadloom.errors import Overloaded
+from threadloom.telemetry import metrics
 
 CROWDED_FOR = 3.0
 """Seconds without a refusal after which the server is not crowded any more."""
@@ -48,6 +49,7 @@ class Gate:
         """Those who are refused together shall not come back together."""
         self._crowded_until = time.monotonic() + CROWDED_FOR
         self._refused += 1
+        metrics.HTTP_REFUSED.add()
         return Overloaded(retry_after=1 + self._refused % SPREAD / SPREAD)
 
 

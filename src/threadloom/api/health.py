@@ -1,13 +1,16 @@
 """For operators: is it up, can it work, which version."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom import __version__
 from threadloom.api.context import Server
 from threadloom.db.tx import Tx
-from threadloom.errors import Unavailable
+from threadloom.errors import NotFound, Unavailable
+from threadloom.exposition import exposition
+from threadloom.telemetry.prometheus import CONTENT_TYPE
 
 router = APIRouter(tags=["Health"])
 
@@ -31,6 +34,14 @@ async def readyz(server: Server) -> dict[str, str]:
 @router.get("/version")
 async def version() -> dict[str, str]:
     return {"version": __version__}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(server: Server) -> Response:
+    """What this process has counted, as Prometheus reads it."""
+    if not server.settings.telemetry.metrics:
+        raise NotFound("The metrics of this server are switched off (telemetry.metrics).")
+    return Response(await exposition(server.database), media_type=CONTENT_TYPE)
 
 
 def ask(tx: Tx) -> None:

@@ -16,6 +16,7 @@ from threadloom.api.context import Context
 from threadloom.api.keys import first_key
 from threadloom.app import create_app
 from threadloom.background import Background
+from threadloom.commands.observing import observed
 from threadloom.commands.opened import open_context
 from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
@@ -102,7 +103,11 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
 
         server = Server(create_app(context), context, on_start=announce, on_stop=stop)
         kind = "both" if with_worker else "api"
-        async with present(context.database, kind), asyncio.TaskGroup() as tasks:
+        async with (
+            present(context.database, kind),
+            observed(settings.telemetry, context.database),
+            asyncio.TaskGroup() as tasks,
+        ):
             if with_worker:
                 tasks.create_task(background.run())
             more = [listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from threadloom.background import Background
+from threadloom.commands.observing import observed
 from threadloom.commands.opened import open_context
 from threadloom.commands.reindex import warn_of_outdated
 from threadloom.config import Settings
@@ -24,5 +25,8 @@ async def work(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, background.drain)
         print("Threadloom works.", file=sys.stderr, flush=True)  # noqa: T201
-        async with present(context.database, "worker"):
+        async with (
+            present(context.database, "worker"),
+            observed(settings.telemetry, context.database),
+        ):
             await background.run()

@@ -7,6 +7,7 @@ from threadloom.config.idempotency import Idempotency
 from threadloom.config.limits import Limits
 from threadloom.config.loading import (
     asked_fault,
+    import_key,
     load_settings,
     origin,
     read_yaml,
@@ -21,6 +22,7 @@ from threadloom.config.retrieval import Attribution, Embeddings, FileSearch, Rer
 from threadloom.config.runs import CodeInterpreter, Runner, Runs
 from threadloom.config.server import Auth, Compat, Server
 from threadloom.config.state import S3, DatabaseSettings, Files, Storage
+from threadloom.config.telemetry import Telemetry
 from threadloom.config.tree import DELIMITER, PREFIX, Settings
 from threadloom.config.values import Duration, Section, seconds
 from threadloom.config.webhooks import Webhooks
@@ -51,9 +53,11 @@ __all__ = [
     "Server",
     "Settings",
     "Storage",
+    "Telemetry",
     "Upstream",
     "Webhooks",
     "asked_fault",
+    "import_key",
     "load_settings",
     "origin",
     "read_yaml",

@@ -2,13 +2,14 @@
 
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -22,6 +23,27 @@ from threadloom.errors import StartError
 
 FAULT = PREFIX + "FAULT"
 """Not a setting, and on no page of settings: a test's order to fail (threadloom.faults)."""
+
+
+IMPORT_KEY = PREFIX + "IMPORT__API_KEY"
+"""Not a setting either: the key of a server that `threadloom import --from-api` copies from."""
+
+
+def import_key(path: str | None) -> SecretStr:
+    """That key: from a file, from standard input (`-`), or from the environment. Raises StartError."""
+    try:
+        match path:
+            case None:
+                key = os.environ.get(IMPORT_KEY, "")
+            case "-":
+                key = sys.stdin.readline()
+            case _:
+                key = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"Cannot read the key: {error}") from None
+    if not key.strip():
+        raise StartError(f"The other server's key is missing: set {IMPORT_KEY}, or give --api-key-file.")
+    return SecretStr(key.strip())
 
 
 def asked_fault() -> str | None:
@@ -111,7 +133,7 @@ def origin(path: Sequence[str], document: Mapping[str, Any], env_file: Mapping[s
 
 def refuse_unknown_variables(names: Iterable[str]) -> None:
     """A misspelled variable would otherwise be ignored in silence."""
-    known = [*variables(), FAULT]
+    known = [*variables(), FAULT, IMPORT_KEY]
     for name in names:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             raise StartError(f"Unknown setting {name}.{suggestion(name.upper(), known)}")

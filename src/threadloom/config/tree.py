@@ -17,6 +17,7 @@ from threadloom.config.retrieval import Embeddings, FileSearch, RerankerSettings
 from threadloom.config.runs import CodeInterpreter, Runs
 from threadloom.config.server import Auth, Compat, Server
 from threadloom.config.state import DatabaseSettings, Files, Storage
+from threadloom.config.telemetry import Telemetry
 from threadloom.config.webhooks import Webhooks
 
 PREFIX = "THREADLOOM_"
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     idempotency: Idempotency = Idempotency()
     webhooks: Webhooks = Webhooks()
     outbound: Outbound = Outbound()
+    telemetry: Telemetry = Telemetry()
     compat: Compat = Compat()
 
     @property

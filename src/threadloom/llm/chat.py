@@ -199,6 +199,7 @@ class Route:
     """Where a model name leads: who answers, under which name, and how many tokens fit.
 
     `cites`: its answers carry citations by themselves; to those of others some are added. `sees`: it can be sent pictures.
+    `provider` and `label` are what metrics call them: names that an operator configured, or "other".
     """
 
     model: ChatModel
@@ -206,6 +207,8 @@ class Route:
     context_window: int
     cites: bool = True
     sees: bool = True
+    provider: str = "other"
+    label: str = "other"
 
 
 class Models(Protocol):

@@ -33,6 +33,7 @@ from threadloom.llm.wire import (
     Turn,
     request_body,
 )
+from threadloom.telemetry import metrics
 
 log = structlog.stdlib.get_logger()
 
@@ -127,6 +128,7 @@ class ChatCompletions:
                 self._log(failure, model, attempt)
                 if not failure.retriable or attempt == self._calls.retries:
                     raise failure.shown from None
+                metrics.MODEL_RETRIES.add(provider=self._endpoint.name)
                 await asyncio.sleep(self._backoff.seconds(attempt, failure.retry_after))
         raise AssertionError
 

@@ -20,6 +20,7 @@ from threadloom.llm.chat_completions import ChatCompletions, Endpoint
 from threadloom.llm.embedded import EmbeddedModel
 from threadloom.llm.failures import unknown_model
 from threadloom.llm.local import CONTEXT_WINDOW, LocalModel
+from threadloom.telemetry import metrics
 
 log = structlog.stdlib.get_logger()
 
@@ -79,10 +80,15 @@ class Router:
             EMBEDDED_CONTEXT_WINDOW,
             cites=attribution == "never",
             sees=False,
+            provider="threadloom",
+            label=EMBEDDED.id,
         )
         self._cites = attribution != "always"
         self._client = client
         self._context_window = context_window
+        configured = (source.context_windows for source in self._sources)
+        self._labels = frozenset(aliases.values()).union(*configured)
+        """The models that metrics name; clients may ask for any other."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +114,10 @@ class Router:
         for source in self._sources:
             if source.answers(target):
                 window = source.context_windows.get(target, self._context_window)
-                return Route(source.model, target, window, self._cites, source.sees)
+                label = target if target in self._labels else metrics.OTHER
+                return Route(
+                    source.model, target, window, self._cites, source.sees, source.name, label
+                )
         raise self._unknown(name, target)
 
     async def available(self) -> list[ModelDescription]:

@@ -28,6 +28,7 @@ from threadloom.queue import AbortReason, Held, Queue
 from threadloom.retrieval.embedder import Embedder, EmbeddingError, Windows
 from threadloom.retrieval.parsing import Chunk, Parsed, Parser, UnreadableFile
 from threadloom.retrieval.stores import INGESTION, discard_chunks, raise_generation
+from threadloom.telemetry import metrics
 from threadloom.types.vector_stores import FileError, FileErrorCode, StaticChunking
 from threadloom.webhooks.stores import files_ended
 
@@ -182,13 +183,17 @@ class Ingestion:
         if job is None:
             return
         try:
-            await self._take_in(job)
+            with metrics.INGESTIONS.timed():
+                await self._take_in(job)
+            metrics.INGESTED_FILES.add(outcome="completed")
         except ChangedText:
             await self._write(start_over, claim)
         except UnreadableFile as error:
+            metrics.INGESTED_FILES.add(outcome="failed")
             await self._write(fail, claim, error.code, error.message)
         except (EmbeddingError, BlobMissing, StorageUnavailable) as error:
-            log.warning("ingestion is tried again", id=claim.id, error=str(error))
+            metrics.INGESTED_FILES.add(outcome="retried")
+            log.warning("ingestion is tried again", id=claim.id, error=type(error).__name__)
             await self._write(try_again, claim, str(error))
 
     async def _take_in(self, job: Job) -> None:
@@ -225,6 +230,7 @@ class Ingestion:
             if chunks := group.chunks[known:]:
                 faults.point("ingestion.parsed")
                 windows = await self._embedder.embed_passages([chunk.text for chunk in chunks])
+                metrics.INGESTED_CHUNKS.add(len(chunks))
                 yield Embedded(position - len(chunks), chunks, windows, group.progress)
         if position < job.stored:
             raise ChangedText

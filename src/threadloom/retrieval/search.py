@@ -17,6 +17,8 @@ from threadloom.retrieval.filters import matching_files
 from threadloom.retrieval.fusion import fuse
 from threadloom.retrieval.index import NONE_SCORED, FileSeqs, Index, Scored, StoreState
 from threadloom.retrieval.reranker import Reranker, RerankError
+from threadloom.telemetry import genai, metrics
+from threadloom.telemetry.spans import span
 from threadloom.types.filters import Filter
 from threadloom.types.vector_stores import Attributes
 
@@ -94,12 +96,18 @@ class Search:
 
         Raises NotFound, and EmbeddingError when the embedder does not answer.
         """
-        scopes = await project.read(scopes_of, store_ids, filters)
-        scored = await asyncio.gather(*(self._find_for(query, scopes, weight) for query in queries))
-        if self._reranker is not None and ranker == "auto":
-            scored = await reranked(project, self._reranker, queries, scored)
-        best = merged(scored, limit=limit, score_threshold=score_threshold)
-        return await project.read(hits_of, best) if best else []
+        with (
+            metrics.SEARCHES.timed(),
+            span("retrieval", "", {genai.DATA_SOURCE_ID: ",".join(store_ids)}),
+        ):
+            scopes = await project.read(scopes_of, store_ids, filters)
+            scored = await asyncio.gather(
+                *(self._find_for(query, scopes, weight) for query in queries)
+            )
+            if self._reranker is not None and ranker == "auto":
+                scored = await reranked(project, self._reranker, queries, scored)
+            best = merged(scored, limit=limit, score_threshold=score_threshold)
+            return await project.read(hits_of, best) if best else []
 
     async def _find_for(self, query: str, scopes: Sequence[Scope], weight: float | None) -> Scored:
         """What all the scopes have for one query."""

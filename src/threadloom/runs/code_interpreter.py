@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
+from time import perf_counter
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -48,6 +49,7 @@ from threadloom.sandbox.session import (
     SandboxLost,
     SandboxUnavailable,
 )
+from threadloom.telemetry import metrics
 from threadloom.tokens import encoding_for
 from threadloom.types.run_steps import CodeInterpreterCall, CodeInterpreterToolCall, StepToolCall
 from threadloom.types.shared import JsonObject
@@ -137,7 +139,9 @@ class CodeInterpreter:
                 cell = session.execute(
                     code, seconds=self._settings.timeout, call=this, kept=last or ""
                 )
+                began = perf_counter()
                 finished = await self._collect(cell, outcome)
+                metrics.SANDBOX_RUNS.record(perf_counter() - began, ending=finished.ending)
                 await self._files.take(session, brought, finished.files, outcome.taken)
         except SandboxUnavailable as error:
             raise ToolFailure(str(error)) from error

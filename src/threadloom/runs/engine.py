@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -17,6 +16,15 @@ from threadloom.runs import journal, lifecycle
 from threadloom.runs.attribution import Attributor, Evidence
 from threadloom.runs.citations import AnswerReader, Citer, Sources, sources_of
 from threadloom.runs.links import LinkedFile, Linker
+from threadloom.runs.observed import (
+    FirstText,
+    agent_of,
+    ask,
+    count_tokens,
+    executing,
+    hand_over,
+    rested_as,
+)
 from threadloom.runs.pictures import Fetched, Pictures
 from threadloom.runs.sandbox_files import linkable_files
 from threadloom.runs.tools import (
@@ -32,6 +40,7 @@ from threadloom.runs.tools import (
 from threadloom.runs.transcript import Transcript, build_transcript, image_tokens, text_in, text_of
 from threadloom.runs.turn import Turn, TurnWriter
 from threadloom.runs.usage import run_usage
+from threadloom.telemetry.spans import invoke_agent, tell
 from threadloom.tokens import Tokens, encoding_for
 from threadloom.types.messages import text_content
 from threadloom.types.runs import Budget, RunUsage
@@ -99,9 +108,17 @@ class Execution:
         self._run = run
         self._turn = run.turns
         self._fetched = Fetched()
+        self._first_text = FirstText()
 
     async def proceed(self) -> None:
         """Go on until the run rests. Raises LeaseLost and Cancelling."""
+        with invoke_agent(self._run.id, agent_of(self._run)) as span:
+            try:
+                await self._go_on()
+            finally:
+                tell(span, rested_as(self._run))
+
+    async def _go_on(self) -> None:
         try:
             await self._prepare_tools()
             resting = await self._finish_open_calls()
@@ -167,10 +184,11 @@ class Execution:
             self._log, run, self._turn, self._engine.built_in, reader, made.pictures
         )
         faults.point("run.asking")
-        async with aclosing(route.model.stream(request)) as stream:
-            turn = await writer.write(stream)
+        turn = await ask(route, request, writer, self._first_text)
         faults.point("run.answered")
-        rests = await self._conclude(turn, await measured(turn, transcript, tokens))
+        usage = await measured(turn, transcript, tokens)
+        count_tokens(route, usage)
+        rests = await self._conclude(turn, usage)
         faults.point("run.concluded")
         return rests
 
@@ -234,13 +252,15 @@ class Execution:
         functions: list[ToolCall] = []
         for call in calls:
             if tool := built_in_of(self._run, call.name, self._engine.built_in):
-                result = await tool.run(self._run, call, self._room(usage) // len(calls))
+                with executing(call):
+                    result = await tool.run(self._run, call, self._room(usage) // len(calls))
                 faults.point("run.tool")
                 await self._record(result)
             elif result := no_such_function(self._run, call, self._engine.built_in):
                 await self._commit(journal.record_result, result)
             else:
                 functions.append(call)
+                hand_over(call)
         if functions:
             await self._commit(journal.require_action, functions)
         else:

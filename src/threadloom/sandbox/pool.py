@@ -11,6 +11,7 @@ import structlog
 from threadloom.sandbox.chores import Chores
 from threadloom.sandbox.kernel import Kernel
 from threadloom.sandbox.session import SandboxLost, SandboxUnavailable
+from threadloom.telemetry import metrics
 
 log = structlog.stdlib.get_logger()
 
@@ -138,8 +139,10 @@ class Pool:
         if start.cancelled():
             return
         if error := start.exception():
+            metrics.SANDBOX_STARTS.add(outcome="failed")
             self._failed(error)
         else:
+            metrics.SANDBOX_STARTS.add(outcome="started")
             self._deliver(start.result())
         if not self._closed:
             self._start_missing()

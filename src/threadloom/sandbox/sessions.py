@@ -14,6 +14,7 @@ from threadloom.sandbox.chores import Chores
 from threadloom.sandbox.kernel import Kernel
 from threadloom.sandbox.pool import Launched, Launcher, Pool
 from threadloom.sandbox.session import SandboxLost, SandboxUnavailable
+from threadloom.telemetry import metrics
 
 log = structlog.stdlib.get_logger()
 
@@ -150,6 +151,7 @@ class Sessions:
         if self._closed:
             raise SandboxUnavailable("The server is shutting down.")
         place = self._places[key] = Place(key)
+        metrics.SANDBOX_SESSIONS.change(1)
         return place
 
     def _leave(self, key: str, lock: asyncio.Lock) -> None:
@@ -193,6 +195,7 @@ class Sessions:
     def _end(self, place: Place) -> asyncio.Task[None]:
         if place.ending is None:
             del self._places[place.key]
+            metrics.SANDBOX_SESSIONS.change(-1)
             self._changed.set()
             for alarm in (place.idle, place.life):
                 if alarm:

@@ -71,4 +71,5 @@ class Leased(Owned):
     """A row that workers claim: due from `due_at` on, fenced by `epoch`. NULL: nothing to do."""
 
     epoch: Mapped[int] = mapped_column(default=0)
+    __tablename__: ClassVar[str]
     due_at: Mapped[float | None]
