@@ -3,10 +3,8 @@
 Each command imports what it needs when it is called: all of it together takes more than a second.
 """
 
-import logging
 import sys
 
-import structlog
 import typer
 
 from threadloom.cli.assistants import assistants
@@ -22,6 +20,7 @@ from threadloom.cli.stores import stores
 from threadloom.cli.threads import threads
 from threadloom.cli.webhooks import webhooks
 from threadloom.errors import StartError
+from threadloom.telemetry import logs
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -44,30 +43,9 @@ cli.add_typer(sandbox, name="sandbox")
 cli.add_typer(webhooks, name="webhooks")
 
 
-def configure_logging() -> None:
-    """One line for each thing that finished, on standard error: for people, or as JSON when nobody watches."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer()
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 def main() -> None:
     """Run the command line; what keeps the program from starting is one sentence, not a traceback."""
-    configure_logging()
+    logs.configure()
     try:
         cli()
     except StartError as error:
