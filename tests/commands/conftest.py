@@ -1,11 +1,21 @@
 """Commands beside a server that works: both have the same database and data directory."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.commands.running import Commands
 from tests.support.server import Running
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_the_server() -> Generator[None]:
+    """It would stand in what commands print: they are run in the server's process."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """Commands as people run them, in this process: starting one takes a second."""
 
 import asyncio
+from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from typer.testing import CliRunner
 
+from tests.support.process import COMMAND, environment
 from threadloom.cli import cli
 from threadloom.errors import StartError
 
@@ -29,6 +31,13 @@ class Commands:
     async def json(self, *arguments: str) -> Any:
         """What a command prints with `--json`: one document, and nothing else."""
         return orjson.loads(await self.run(*arguments, "--json"))
+
+    async def process(self, *arguments: str) -> Process:
+        """A command in a process of its own, which goes on while others run."""
+        variables = environment(**self.variables)
+        return await asyncio.create_subprocess_exec(
+            COMMAND, *arguments, env=variables, stdout=PIPE, stderr=PIPE
+        )
 
     async def refused(self, *arguments: str) -> str:
         """The sentence with which a command could not."""
