@@ -27,13 +27,18 @@ def scripts() -> Path:
     return shipped if shipped.is_dir() else PACKAGE.parents[1] / "migrations"
 
 
-def upgrade(engine: Engine) -> None:
-    """Run what is missing; a SQLite file is copied before. Raises StartError when the database is newer than this program."""
+def configuration() -> Config:
     config = Config()
     config.set_main_option("script_location", str(scripts()))
     config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(engine: Engine) -> None:
+    """Run what is missing; a SQLite file is copied before. Raises StartError when the database is newer than this program."""
+    config = configuration()
     with connect(engine, write=True) as connection, locked(connection):
-        current = MigrationContext.configure(connection).get_current_revision()
+        current = revision_of(connection)
         known = ScriptDirectory.from_config(config)
         if current is not None and current not in {one.revision for one in known.walk_revisions()}:
             raise StartError(
@@ -45,6 +50,37 @@ def upgrade(engine: Engine) -> None:
                 back_up(engine, f"before-{head}")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Of the schema; None: there is none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def revisions() -> list[str]:
+    """All that this program knows, the newest first."""
+    return [one.revision for one in ScriptDirectory.from_config(configuration()).walk_revisions()]
+
+
+def refuse_unknown(revision: str) -> None:
+    if revision not in revisions():
+        raise StartError(
+            f"The backup is newer than this program (its schema is {revision}): use the version that made it, or a later one."
+        )
+
+
+def bring_to(connection: Connection, revision: str) -> None:
+    """Give a database without rows this schema, forwards or backwards."""
+    known = revisions()
+    current = revision_of(connection)
+    if current == revision:
+        return
+    config = configuration()
+    config.attributes["connection"] = connection
+    if current is None or known.index(revision) < known.index(current):
+        command.upgrade(config, revision)
+    else:
+        command.downgrade(config, revision)
 
 
 def back_up(engine: Engine, suffix: str) -> None:

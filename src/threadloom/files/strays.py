@@ -14,6 +14,10 @@ from threadloom.errors import InvalidRequest
 
 WRITTEN_WITHIN = 86_400
 """Seconds that bytes may take to arrive."""
+HELD = "backup-"
+"""What the keys of entries begin with that are no blobs: as long as one is not due, no blob is removed. A backup reads them."""
+HELD_FOR = 600.0
+"""Seconds for which an entry of a backup holds; it is renewed while the backup works."""
 
 
 @asynccontextmanager

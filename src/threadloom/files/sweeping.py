@@ -11,6 +11,7 @@ from threadloom.db.rows import IS_PENDING, FileRow, StrayBlobRow, UploadRow
 from threadloom.db.tx import Tx
 from threadloom.errors import StorageUnavailable
 from threadloom.files.actions import remove
+from threadloom.files.strays import HELD
 from threadloom.files.uploads import expire_upload
 
 ROWS = 50
@@ -54,17 +55,22 @@ def expire_uploads(tx: Tx) -> int:
     return len(uploads)
 
 
-async def remove_strays(database: Database, blobs: Blobs) -> int:
+async def remove_strays(database: Database, blobs: Blobs, skew: float = SKEW) -> int:
     """First the bytes, then the rows: a crash in between only means to do it again."""
-    keys = await database.read(due_strays)
+    keys = await database.read(due_strays, skew)
     if keys:
         await blobs.delete(keys)
         await database.write(forget_strays, keys)
     return len(keys)
 
 
-def due_strays(tx: Tx) -> Sequence[str]:
-    due = select(StrayBlobRow.key).where(StrayBlobRow.due_at <= tx.clock.now() - SKEW)
+def due_strays(tx: Tx, skew: float) -> Sequence[str]:
+    """Nothing, as long as a backup still reads blobs."""
+    before = tx.clock.now() - skew
+    held = StrayBlobRow.key.startswith(HELD), StrayBlobRow.due_at > before
+    if tx.session.scalar(select(StrayBlobRow.key).where(*held).limit(1)):
+        return []
+    due = select(StrayBlobRow.key).where(StrayBlobRow.due_at <= before)
     return tx.session.scalars(due.order_by(StrayBlobRow.due_at).limit(BLOBS)).all()
 
 
