@@ -19,6 +19,7 @@ from threadloom.api import (
     models,
     run_steps,
     runs,
+    stream_check,
     threads,
     uploads,
     vector_store_files,
@@ -48,6 +49,7 @@ ROUTERS = (
     uploads,
     models,
     webhooks,
+    stream_check,
     health,
 )
 

@@ -1,12 +1,17 @@
 """What operators ask: is it well, what does it do, and with which settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from threadloom.cli.options import ConfigFile, DataDir, settings_of, start
 from threadloom.cli.output import AsJson, note, show_json, show_table
+from threadloom.config import Settings
+from threadloom.errors import StartError
+
+if TYPE_CHECKING:
+    from threadloom.commands.doctor.findings import Finding
 
 operate = typer.Typer()
 configuration = typer.Typer(no_args_is_help=True, help="The settings.")
@@ -81,6 +86,45 @@ def status(as_json: AsJson = False, data_dir: DataDir = None, config: ConfigFile
         show_json(found)
     else:
         show_status(found)
+
+
+@operate.command()
+def doctor(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="The address that programs use, ending in /v1; its key is OPENAI_API_KEY."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Look at all that a server needs, and say how to mend what is wrong; exit with 1 if something is."""
+    from threadloom.cli.screens import show_finding
+    from threadloom.commands import doctor as doctors
+
+    found: list[Finding] = []
+
+    def take(finding: "Finding") -> None:
+        found.append(finding)
+        if not as_json:
+            show_finding(finding)
+
+    async def examine(settings: Settings) -> None:
+        async for finding in doctors.examine(settings, url=url, key=doctors.key_for(settings)):
+            take(finding)
+
+    try:
+        settings = settings_of(data_dir, config)
+    except StartError as error:
+        take(doctors.wrong_settings(error))
+    else:
+        start(examine(settings))
+    if as_json:
+        show_json({"findings": found})
+    if any(finding.colour == "red" for finding in found):
+        raise typer.Exit(1)
 
 
 @configuration.command("show")

@@ -1,15 +1,20 @@
 """What `status` and `doctor` show to people."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from threadloom.cli.output import show_fields, show_table, when
-from threadloom.commands.status import Status
+from threadloom.cli.output import plain, show_fields, show_table, when
+
+if TYPE_CHECKING:  # neither command loads what the other needs
+    from threadloom.commands.doctor.findings import Finding
+    from threadloom.commands.status import Status
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 THOUSAND = 1024
 
 
-def show_status(status: Status) -> None:
+def show_status(status: "Status") -> None:
     typer.echo(f"Threadloom {status.version} on {status.database}\n")
     if status.processes:
         show_table(
@@ -61,3 +66,13 @@ def humane(size: float) -> str:
     while size >= THOUSAND and unit < len(UNITS) - 1:
         size, unit = size / THOUSAND, unit + 1
     return f"{size:.0f} {UNITS[unit]}" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
+
+
+def show_finding(finding: "Finding") -> None:
+    """A line, and below it how to mend what is not green."""
+    mark = {"green": "ok  ", "yellow": "WARN", "red": "FAIL"}[finding.colour]
+    typer.echo(
+        f"{typer.style(mark, fg=finding.colour)}  {plain(f'{finding.check}: {finding.says}')}"
+    )
+    if finding.mend:
+        typer.echo(f"      {plain(finding.mend)}")

@@ -1,0 +1,99 @@
+"""`threadloom doctor`: looks at all that a server needs, and says of what is wrong how to mend it.
+
+It changes nothing but for a probe in the file storage, calls only what is configured, and waits for nothing longer than its limits.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from threadloom.commands import configuration
+from threadloom.commands.doctor.codes import check_sandbox
+from threadloom.commands.doctor.findings import Finding, green, red
+from threadloom.commands.doctor.models import check_embeddings, check_models
+from threadloom.commands.doctor.places import check_directory, check_storage
+from threadloom.commands.doctor.proxies import check_proxy
+from threadloom.commands.doctor.records import Records, read_records
+from threadloom.config import Settings, variable
+from threadloom.errors import StartError
+
+PATIENCE = 180.0
+"""Seconds for one check; a large model that is not loaded yet needs its time."""
+
+
+async def examine(
+    settings: Settings, *, url: str | None = None, key: str | None = None
+) -> AsyncIterator[Finding]:
+    """All findings, as they come. `url` is the address that programs use, ending in /v1, and `key` one that works there."""
+    with quiet():
+        yield await check_settings(settings)
+        yield await asyncio.to_thread(check_directory, settings)
+        records = await asyncio.to_thread(read_records, settings)
+        for finding in records.findings:
+            yield finding
+        for name, check in remaining(settings, records):
+            for finding in await bounded(name, check):
+                yield finding
+        if url is not None:
+            for finding in await bounded("proxy", check_proxy(url, key)):
+                yield finding
+
+
+def key_for(settings: Settings) -> str | None:
+    """The key that programs have in their environment, or else the admin key."""
+    admin = settings.auth.admin_key
+    return variable("OPENAI_API_KEY") or (admin.get_secret_value() if admin else None)
+
+
+def remaining(
+    settings: Settings, records: Records
+) -> Sequence[tuple[str, Awaitable[Sequence[Finding]]]]:
+    return (
+        ("storage", check_storage(settings)),
+        ("models", check_models(settings, records.models)),
+        ("embeddings", check_embeddings(settings, records.embedded)),
+        ("sandbox", check_sandbox(settings.code_interpreter)),
+    )
+
+
+async def bounded(name: str, check: Awaitable[Sequence[Finding]]) -> Sequence[Finding]:
+    """A check that is stuck is a finding too."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await check
+    except TimeoutError:
+        mend = "See whether what this check asks for answers at all."
+        return [red(name, f"gives no answer within {PATIENCE:.0f} seconds", mend)]
+
+
+async def check_settings(settings: Settings) -> Finding:
+    try:
+        await configuration.check(settings)
+    except StartError as error:
+        return wrong_settings(error)
+    return green("settings", "read, and they fit together")
+
+
+def wrong_settings(error: StartError) -> Finding:
+    says = "; ".join(str(error).splitlines())
+    mend = (
+        "Correct that name or value where it is set: `threadloom config example` has all of them."
+    )
+    return red("settings", says, mend)
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """What the parts log while they are tried is said in the findings."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

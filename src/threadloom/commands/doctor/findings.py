@@ -1,0 +1,28 @@
+"""What a check of `threadloom doctor` finds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Colour = Literal["green", "yellow", "red"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, and how to mend it. Green needs no mending."""
+
+    check: str
+    colour: Colour
+    says: str
+    mend: str | None = None
+
+
+def green(check: str, says: str) -> Finding:
+    return Finding(check, "green", says)
+
+
+def yellow(check: str, says: str, mend: str) -> Finding:
+    return Finding(check, "yellow", says, mend)
+
+
+def red(check: str, says: str, mend: str) -> Finding:
+    return Finding(check, "red", says, mend)

@@ -1,0 +1,147 @@
+"""The models that answer, and the one that embeds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from threadloom.commands.doctor.findings import Finding, green, red
+from threadloom.commands.doctor.records import Embedded
+from threadloom.config import Provider, Settings, Upstream
+from threadloom.errors import StartError
+from threadloom.ids import RandomIds
+from threadloom.llm.chat import ModelError, Route
+from threadloom.llm.router import Router, build_models
+from threadloom.llm.trial import attempt
+from threadloom.retrieval.embedder import EmbeddingError
+from threadloom.retrieval.embedders import open_embedder
+
+MOST = 5
+"""Models of one provider: a hosted one has hundreds, and each trial costs tokens."""
+ANY = "gpt-4o"
+"""Asked for where none is listed or named: the refusal says why."""
+TRIAL = 90.0
+FIRST_TOKEN = 60.0
+QUESTION = "Does the embedding model answer?"
+ADDRESS = "Check the address (it ends in /v1) and the key in THREADLOOM_UPSTREAM__BASE_URL and __API_KEY, or in `providers`."
+STREAM = "Let the server stream Chat Completions (`stream: true`), and turn off buffering in what stands before it."
+CALL = "Use a model that calls functions and switch it on in its server (vLLM: `--enable-auto-tool-choice --tool-call-parser`); assistants' tools need it."
+EMBED = "Check THREADLOOM_EMBEDDINGS__BASE_URL, __API_KEY and __MODEL."
+REINDEX = "Run `threadloom reindex`; until then their passages are found by words only."
+DIMENSIONS = "Set THREADLOOM_EMBEDDINGS__DIMENSIONS back to what it was, or remove these files from their vector stores and attach them anew."
+
+
+async def check_models(settings: Settings, used: Sequence[str]) -> Sequence[Finding]:
+    """Each provider; `used` are the names that assistants have."""
+    calls = settings.models.model_copy(
+        update={
+            "retries": 0,
+            "first_token_timeout": min(settings.models.first_token_timeout, FIRST_TOKEN),
+        }
+    )
+    careful = settings.model_copy(update={"models": calls})
+    try:
+        async with build_models(careful, RandomIds()) as every:
+            wanted = [*settings.aliases.values(), *used]
+            targets = [one.name for one in [resolved(every, name) for name in wanted] if one]
+        found = [await check_provider(name, one, targets) for name, one in alone(careful)]
+        missing = [finding async for finding in check_used(careful, used)]
+    except StartError as error:
+        return [red("models", str(error), ADDRESS)]
+    return [finding for findings in [*found, missing] for finding in findings]
+
+
+def alone(settings: Settings) -> list[tuple[str, Settings]]:
+    """The settings with each provider as the only one; the embedded model where there is none."""
+    nobody: dict[str, object] = {"providers": (), "upstream": Upstream(), "aliases": {}}
+    each: list[tuple[str, dict[str, object]]] = [
+        (one.name, nobody | {"providers": (one,)}) for one in settings.providers
+    ]
+    if settings.upstream.base_url is not None:
+        each.append(("upstream", nobody | {"upstream": settings.upstream}))
+    return [
+        (name, settings.model_copy(update=changes))
+        for name, changes in each or [("embedded", nobody)]
+    ]
+
+
+async def check_provider(
+    name: str, settings: Settings, targets: Sequence[str]
+) -> Sequence[Finding]:
+    """The models that are named in the settings and by assistants, or else the first that it lists."""
+    async with build_models(settings, RandomIds()) as models:
+        listed = [one.id for one in await models.available()]
+        chosen = [one for one in dict.fromkeys(targets) if belongs(one, settings.providers, listed)]
+        chosen = chosen or [one for one in listed if "embed" not in one.lower()][:1] or listed[:1]
+        if settings.providers and settings.providers[0].models:
+            chosen = list(dict.fromkeys([*chosen, *listed]))
+        if models.is_embedded:
+            chosen = listed
+        routes = [(one, resolved(models, one)) for one in chosen[:MOST] or (ANY,)]
+        return [await check_model(f"model {name}/{one}", route) for one, route in routes if route]
+
+
+def belongs(target: str, providers: tuple[Provider, ...], listed: Sequence[str]) -> bool:
+    """Whether this provider would be asked for it; one that lists nothing may know any."""
+    if providers and providers[0].models:
+        return target in providers[0].models
+    return not listed or target in listed
+
+
+async def check_used(settings: Settings, used: Sequence[str]) -> AsyncIterator[Finding]:
+    """Names that assistants have and no provider."""
+    async with build_models(settings, RandomIds()) as models:
+        if models.is_embedded:
+            return
+        listed = {one.id for one in await models.available()}
+        for name in used:
+            route = resolved(models, name)
+            if route is None or (listed and name not in listed and route.name not in listed):
+                mend = (
+                    f'Lead it to one that there is: THREADLOOM_ALIASES={{"{name}": "<a model>"}}.'
+                )
+                yield red(f"model {name}", "assistants name it, and no provider has it", mend)
+
+
+def resolved(models: Router, name: str) -> Route | None:
+    try:
+        return models.resolve(name)
+    except ModelError:
+        return None
+
+
+async def check_model(check: str, route: Route) -> Finding:
+    try:
+        async with asyncio.timeout(TRIAL):
+            trial = await attempt(route)
+    except TimeoutError:
+        return red(check, f"does not answer within {TRIAL:.0f} s", ADDRESS)
+    if trial.problem is not None:
+        return red(check, trial.problem, ADDRESS)
+    if not trial.streams:
+        return red(check, "answers all at once: it does not stream", STREAM)
+    if not trial.calls:
+        return red(check, "answers and streams, but calls no function", CALL)
+    return green(check, f"answers after {trial.first:.2f} s, streams, and calls a function")
+
+
+async def check_embeddings(settings: Settings, stored: Sequence[Embedded]) -> Sequence[Finding]:
+    """It answers, and what is stored was made by it."""
+    embedder = open_embedder(settings)
+    try:
+        vector = await embedder.embed_query(QUESTION)
+    except EmbeddingError as error:
+        return [red("embeddings", error.message, EMBED)]
+    finally:
+        await embedder.close()
+    says = f"{embedder.model} answers with {len(vector)} dimensions"
+    other = sum(one.files for one in stored if one.model != embedder.model)
+    changed = [
+        one for one in stored if one.model == embedder.model and one.dimensions != len(vector)
+    ]
+    if other:
+        return [
+            red("embeddings", f"{says}, but {other} files were embedded by another model", REINDEX)
+        ]
+    if changed:
+        files, dimensions = sum(one.files for one in changed), changed[0].dimensions
+        return [red("embeddings", f"{says}, but {files} files have {dimensions}", DIMENSIONS)]
+    return [green("embeddings", says)]
