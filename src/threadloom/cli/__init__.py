@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from threadloom.cli.archive import archive
 from threadloom.cli.assistants import assistants
 from threadloom.cli.db import db
 from threadloom.cli.files import files
@@ -31,6 +32,7 @@ cli = typer.Typer(
 )
 cli.add_typer(top_level)
 cli.add_typer(operate)
+cli.add_typer(archive)
 cli.add_typer(keys, name="keys")
 cli.add_typer(assistants, name="assistants")
 cli.add_typer(threads, name="threads")

@@ -42,7 +42,9 @@ def import_key(path: str | None) -> SecretStr:
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"Cannot read the key: {error}") from None
     if not key.strip():
-        raise StartError(f"The other server's key is missing: set {IMPORT_KEY}, or give --api-key-file.")
+        raise StartError(
+            f"The other server's key is missing: set {IMPORT_KEY}, or give --api-key-file."
+        )
     return SecretStr(key.strip())
 
 

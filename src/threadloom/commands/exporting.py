@@ -1,0 +1,160 @@
+"""`threadloom export`: what `import` reads, as the API shows it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from threadloom.api import assistants, threads, vector_store_files, vector_stores
+from threadloom.api.context import page_of
+from threadloom.archive.writing import Writer, place_of, writing
+from threadloom.blobs import Blobs, open_blobs
+from threadloom.commands.database import open_database
+from threadloom.commands.importing import Bar, project_id_of
+from threadloom.config import Settings
+from threadloom.db.columns import dumps
+from threadloom.db.database import ProjectDatabase
+from threadloom.db.rows import MessageRow, RunRow, RunStepRow
+from threadloom.db.tx import PageQuery, ProjectTx, Rows
+from threadloom.errors import BlobMissing, StartError, Unavailable
+from threadloom.files.actions import page_files
+from threadloom.types.assistants import Assistant
+from threadloom.types.files import File
+from threadloom.types.messages import Message
+from threadloom.types.run_steps import RunStep
+from threadloom.types.runs import Run
+from threadloom.types.shared import Sent
+from threadloom.types.threads import Thread
+from threadloom.types.vector_stores import VectorStore, VectorStoreFile
+
+PAGE = 500
+Read = Callable[[ProjectTx, PageQuery], Rows]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Objects of one kind, and how they are read."""
+
+    name: str
+    sent: type[Sent]
+    read: Read
+
+
+def messages(tx: ProjectTx, query: PageQuery) -> Rows:
+    return tx.page(MessageRow, query)
+
+
+def runs(tx: ProjectTx, query: PageQuery) -> Rows:
+    return tx.page(RunRow, query)
+
+
+def run_steps(tx: ProjectTx, query: PageQuery) -> Rows:
+    return tx.page(RunStepRow, query)
+
+
+def files(tx: ProjectTx, query: PageQuery) -> Rows:
+    return page_files(tx, query, None)
+
+
+FILES = Kind("files", File, files)
+STORES = Kind("vector_stores", VectorStore, vector_stores.page)
+OTHERS = (
+    Kind("assistants", Assistant, assistants.page),
+    Kind("threads", Thread, threads.page),
+    Kind("messages", Message, messages),
+    Kind("runs", Run, runs),
+    Kind("run_steps", RunStep, run_steps),
+)
+
+
+async def export(settings: Settings, path: Path, *, project: str) -> dict[str, int]:
+    """How many objects of each kind were written. Raises StartError."""
+    async with open_database(settings) as database:
+        project_id = await database.read(project_id_of, project)
+        if project_id is None:
+            raise StartError(f"There is no project {project}.")
+        with writing(path) as writer, Bar("Exporting", None) as bar:
+            job = Export(database.project(project_id), open_blobs(settings), writer, bar)
+            try:
+                return await job.run()
+            except Unavailable as error:
+                raise StartError(error.message) from None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported, and where to."""
+
+    database: ProjectDatabase
+    blobs: Blobs
+    writer: Writer
+    advance: Callable[[int], None]
+
+    async def run(self) -> dict[str, int]:
+        counts = {"files": await self._files()}
+        stores: list[str] = []
+        counts["vector_stores"] = await self._objects(STORES, stores)
+        counts["vector_store_files"] = await self._files_in_stores(stores)
+        for kind in OTHERS:
+            counts[kind.name] = await self._objects(kind)
+        return counts
+
+    async def _objects(self, kind: Kind, ids: list[str] | None = None) -> int:
+        count = 0
+        with self.writer.open(f"{kind.name}.jsonl") as file:
+            async for page in self._pages(kind):
+                await asyncio.to_thread(file.write, lines(page))
+                count += len(page)
+                if ids is not None:
+                    ids.extend(one.id for one in page if isinstance(one, VectorStore))
+        return count
+
+    async def _pages(self, kind: Kind) -> AsyncIterator[list[Sent]]:
+        """Oldest first."""
+        query = PageQuery(limit=PAGE, order="asc")
+        while True:
+            page = page_of(kind.sent, await self.database.read(kind.read, query))
+            yield page.data
+            self.advance(len(page.data))
+            if not page.has_more:
+                return
+            query = replace(query, after=page.last_id)
+
+    async def _files_in_stores(self, store_ids: list[str]) -> int:
+        count = 0
+        with self.writer.open("vector_store_files.jsonl") as file:
+            for store_id in store_ids:
+                async for page in self._pages(Kind("", VectorStoreFile, files_of(store_id))):
+                    await asyncio.to_thread(file.write, lines(page))
+                    count += len(page)
+        return count
+
+    async def _files(self) -> int:
+        count = await self._objects(FILES)
+        query = PageQuery(limit=PAGE, order="asc")
+        while True:
+            rows = await self.database.read(files, query)
+            for row in rows.rows:
+                await self._content(row["id"], row["filename"], row["blobs"])
+            if not rows.has_more:
+                return count
+            query = replace(query, after=rows.rows[-1]["id"])
+
+    async def _content(self, file_id: str, filename: str, keys: list[str]) -> None:
+        try:
+            with self.writer.open(place_of(file_id, filename)) as file:
+                async for piece in self.blobs.read(keys):
+                    await asyncio.to_thread(file.write, piece)
+        except BlobMissing as error:
+            raise StartError(f"{file_id}: {error.message}") from None
+
+
+def files_of(store_id: str) -> Read:
+    def read(tx: ProjectTx, query: PageQuery) -> Rows:
+        return vector_store_files.page(tx, store_id, query, None)
+
+    return read
+
+
+def lines(objects: list[Sent]) -> bytes:
+    return "".join(dumps(one.model_dump(mode="json")) + "\n" for one in objects).encode()
