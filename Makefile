@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := src tests benchmarks migrations tools examples .ci
 
 # The SDK releases that the scenarios run with need Node and npm, which Debian has.
-.PHONY: install install-dev install-compat sandbox serve check lint audit sbom format test faults coverage bench transcripts lock clean
+.PHONY: install install-dev install-compat sandbox image serve check lint audit sbom format test faults coverage bench transcripts lock clean
 
 install: .venv/installed
 
@@ -26,6 +26,10 @@ install-compat: install-dev
 # The image that models' Python is run in; needs Docker's engine. SANDBOX_BUILD="--base IMAGE" where there is no registry.
 sandbox: install
 	$(BIN)/threadloom sandbox build $(SANDBOX_BUILD)
+
+# The image of API, worker and sandbox runner. IMAGE_BUILD="--build-arg BASE=IMAGE" where there is no registry.
+image:
+	docker build --tag threadloom $(IMAGE_BUILD) .
 
 serve: install
 	$(BIN)/threadloom serve

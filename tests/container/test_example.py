@@ -1,12 +1,12 @@
 """`.env.example` tells of every variable, of the program's and of the compose file's."""
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
 
 from threadloom.config import Settings, load_settings, variables
+from tools.configuration import example
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -14,7 +14,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
 def test_it_is_what_the_settings_say() -> None:
-    assert runpy.run_path(str(ROOT / "tools" / "configuration.py"))["example"]() == EXAMPLE
+    assert example() == EXAMPLE, "Run `python -m tools.configuration`."
 
 
 def test_every_setting_is_in_it() -> None:

@@ -1,0 +1,194 @@
+"""`docker-compose.yml`, brought up as docs/compose.md tells: who can reach what, all three tools, and a thread that outlives the loss of every volume."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from tests.compat.scenario.code import INTERPRETER, TABLE, TOTAL
+from tests.compat.scenario.documents import ANSWER, FILE_SEARCH, QUESTION
+from tests.container.deployment import (
+    ROOT,
+    SERVICES,
+    Deployment,
+    configure,
+    deployment,
+    need_images,
+)
+from tests.support.documents import handbook_pdf
+from tests.support.engine import remaining, small
+from tests.support.process import environment
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
+SOCKET = "/var/run/docker.sock"
+OURS = {"sandbox", "server", "worker"}
+
+
+@pytest.fixture(scope="module")
+def deployed() -> Generator[Deployment]:
+    """From nothing to healthy, by the page's own lines."""
+    need_images()
+    with deployment() as made:
+        made.follow("Start", 1)
+        configure(made)
+        made.follow("Start", 2)
+        yield made
+        owner = f"{made.container('sandbox')['Config']['Hostname']} 1"
+    assert not asyncio.run(remaining(small(), owner))
+
+
+@pytest.fixture(scope="module")
+def handbook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("documents") / "handbook.pdf"
+    handbook_pdf(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "missing", ["POSTGRES_PASSWORD", "THREADLOOM_AUTH__ADMIN_KEY", "DOCKER_GID"]
+)
+def test_without_a_secret_compose_refuses_to_start(missing: str) -> None:
+    need_images()
+    given = {"POSTGRES_PASSWORD": "p", "THREADLOOM_AUTH__ADMIN_KEY": "k", "DOCKER_GID": "1"}
+    with deployment() as made:
+        done = subprocess.run(
+            ["docker", "compose", "config"],
+            cwd=made.folder,
+            env=environment(**given | {missing: ""}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert f"required variable {missing} is missing a value: is not set" in done.stderr
+
+
+def test_every_service_is_healthy_and_the_migration_has_ended(deployed: Deployment) -> None:
+    states = {service: deployed.container(service)["State"] for service in (*SERVICES, "migrate")}
+    ended = states.pop("migrate")
+    assert (ended["Status"], ended["ExitCode"]) == ("exited", 0)
+    assert {
+        service: state["Health"]["Status"] for service, state in states.items()
+    } == dict.fromkeys(SERVICES, "healthy")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_may_do_next_to_nothing(deployed: Deployment, service: str) -> None:
+    seen = deployed.container(service)
+    host = seen["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert not host["Privileged"]
+    users = deployed.run("docker", "top", seen["Id"], "-eo", "pid,uid").split()[3::2]
+    assert set(users) == {"10001" if service in OURS else "999"}
+
+
+def test_the_root_file_system_cannot_be_written(deployed: Deployment) -> None:
+    write = "from pathlib import Path; Path('/opt/threadloom/x').touch()"
+    done = deployed.tried("docker", "compose", "exec", "server", "python3", "-c", write)
+    assert "Read-only file system" in done.stderr
+
+
+def test_only_the_runner_reaches_the_engine(deployed: Deployment) -> None:
+    seen = {service: deployed.container(service) for service in SERVICES}
+    holders = {
+        service
+        for service, container in seen.items()
+        if any("docker.sock" in mount["Source"] for mount in container["Mounts"])
+    }
+    assert holders == {"sandbox"}
+    runner = seen["sandbox"]
+    assert list(runner["NetworkSettings"]["Networks"]) == ["none"]
+    told = " ".join(runner["Config"]["Env"])
+    assert not any(secret in told for secret in ("ADMIN_KEY", "PASSWORD", "DATABASE"))
+
+
+def test_one_port_is_published_and_only_on_loopback(deployed: Deployment) -> None:
+    published = {
+        service: deployed.container(service)["HostConfig"]["PortBindings"] for service in SERVICES
+    }
+    only = [{"HostIp": "127.0.0.1", "HostPort": str(deployed.port)}]
+    assert {service: ports for service, ports in published.items() if ports} == {
+        "server": {"8484/tcp": only}
+    }
+    assert list(deployed.container("database")["NetworkSettings"]["Networks"]) == [
+        f"{deployed.project}_inside"
+    ]
+    inside = deployed.run("docker", "network", "inspect", f"{deployed.project}_inside")
+    assert json.loads(inside)[0]["Internal"]
+
+
+def test_the_sdk_uses_all_three_tools(deployed: Deployment, handbook: Path) -> None:
+    variables = environment(
+        OPENAI_BASE_URL=deployed.address, OPENAI_API_KEY=deployed.key, HANDBOOK=str(handbook)
+    )
+    playing = [
+        subprocess.Popen(
+            [sys.executable, "-Wignore", "-m", "tests.compat.scenario", name],
+            cwd=ROOT,
+            env=variables,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("embedded", "analysis")
+    ]
+    for process in playing:
+        report = json.loads(process.communicate(timeout=240)[0])
+        assert report["failed"] == {}, "\n".join(report["failed"].values()) + deployed.told()
+        assert len(report["passed"]) >= 5
+
+
+def test_a_thread_outlives_the_loss_of_all_volumes(deployed: Deployment, handbook: Path) -> None:
+    key = deployed.follow("Start", 3).strip()
+    with OpenAI(base_url=deployed.address, api_key=key, max_retries=0) as client:
+        store = client.vector_stores.create()
+        file = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=handbook)
+        assistant = client.beta.assistants.create(
+            model="any",
+            tools=[FILE_SEARCH, INTERPRETER],
+            tool_resources={"file_search": {"vector_store_ids": [store.id]}},
+        ).id
+        thread = client.beta.threads.create().id
+        assert ANSWER in asked(client, thread, assistant, QUESTION)
+        assert "391" in asked(client, thread, assistant, "What is 17 * 23?")
+        before = [message.to_dict() for message in client.beta.threads.messages.list(thread)]
+
+        deployed.follow("More workers", 0)
+        assert len(deployed.compose("ps", "--quiet", "worker").split()) == 2
+        deployed.follow("Backup", 0)
+        deployed.compose("down", "--volumes", "--timeout", "20")
+        assert not deployed.left()
+        deployed.follow("Backup", 1)
+
+        after = [message.to_dict() for message in client.beta.threads.messages.list(thread)]
+        assert after == before
+        assert client.files.content(file.id).read() == handbook.read_bytes()
+        assert ANSWER in asked(client, thread, assistant, QUESTION)
+        sales: Any = {
+            "file_id": client.files.create(file=("s.csv", TABLE.encode()), purpose="assistants").id,
+            "tools": [INTERPRETER],
+        }
+        code = (
+            "```python\nimport pandas\nprint(pandas.read_csv('/mnt/data/s.csv').revenue.sum())\n```"
+        )
+        assert TOTAL in asked(client, thread, assistant, f"Run this:\n{code}", [sales])
+
+
+def asked(
+    client: OpenAI, thread: str, assistant: str, question: str, attachments: Any = None
+) -> str:
+    """The answer."""
+    messages = client.beta.threads.messages
+    messages.create(thread, role="user", content=question, attachments=attachments)
+    run = client.beta.threads.runs.create_and_poll(thread_id=thread, assistant_id=assistant)
+    assert run.status == "completed", run
+    return "".join(
+        part.text.value for part in messages.list(thread).data[0].content if part.type == "text"
+    )
