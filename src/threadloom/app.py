@@ -22,6 +22,7 @@ from threadloom.api import (
     stream_check,
     threads,
     uploads,
+    usage,
     vector_store_files,
     vector_stores,
     webhooks,
@@ -49,6 +50,7 @@ ROUTERS = (
     uploads,
     models,
     webhooks,
+    usage,
     stream_check,
     health,
 )

@@ -130,7 +130,9 @@ async def running_server(
     try:
         project = await database.write(ensure_project)
         key = await database.write(create_key, project="default", name="test")
-        keys = Keys(database, admin_key=None, default_project=project)
+        admin = chosen.auth.admin_key
+        admin_key = admin.get_secret_value() if admin else None
+        keys = Keys(database, admin_key=admin_key, default_project=project)
         blobs = open_blobs(chosen)
         chosen_embedder = embedder or HashEmbedder()
         index = open_index(chosen, database)
