@@ -37,6 +37,7 @@ Route = tuple[str, str]
 SHARED = {
     "/healthz",
     "/readyz",
+    "/metrics",
     "/version",
     "/openapi.json",
     "/docs",
