@@ -2,29 +2,69 @@
 
 import os
 import re
-import runpy
 import signal
 import subprocess
+import sys
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
+import httpx2
 import pytest
 
+from tests.support.process import scripted_upstream
+from threadloom.config import load_settings
+from tools import configuration, endpoints, errors
+
 ROOT = Path(__file__).parents[1]
-TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")
+TOP = ("README.md", "CHANGELOG.md", "SECURITY.md", "examples/README.md")
 PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_the_configuration_page_lists_every_setting() -> None:
-    written = runpy.run_path(str(ROOT / "tools" / "configuration.py"))["page"]()
-    assert (ROOT / "docs" / "configuration.md").read_text() == written
+@pytest.mark.parametrize("tool", [configuration, endpoints, errors], ids=lambda tool: tool.__name__)
+def test_a_reference_tells_what_the_code_has(tool: ModuleType) -> None:
+    assert tool.PAGE.read_text() == tool.page(), f"Run `python -m {tool.__name__}`."
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?://|sandbox:|#)([^)#]+)", page.read_text())
-    missing = [target for target in targets if not (page.parent / target).exists()]
+    missing = [
+        f"{target}#{place}"
+        for target, place in links(page)
+        if not target.exists() or (place and place not in places(target))
+    ]
     assert not missing
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """The files that a page leads to, each with the place in it, if there is one."""
+    found = re.findall(r"\]\((?!https?://|sandbox:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text())
+    return [
+        ((page.parent / target).resolve() if target else page, place) for target, place in found
+    ]
+
+
+def places(page: Path) -> set[str]:
+    """What headings are called in addresses."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_two_clicks_from_the_map() -> None:
+    index = ROOT / "docs" / "index.md"
+    near = {index, *led_to(index)}
+    near.update(*map(led_to, near))
+    assert not {str(page.relative_to(ROOT)) for page in PAGES} - {
+        str(page.relative_to(ROOT)) for page in near
+    }
+
+
+def led_to(page: Path) -> set[Path]:
+    """Pages of this repository. A link to a folder shows what is in it."""
+    targets = {target for target, _ in links(page)}
+    listed = {one for target in targets if target.is_dir() for one in target.glob("*.md")}
+    return {target for target in targets if target in PAGES} | listed
 
 
 def shell_blocks() -> list[tuple[str, str]]:
@@ -48,23 +88,37 @@ LONG = (
 SANDBOX = "threadloom sandbox"
 # A machine that also builds images and runs the other tests starts a sandbox slowly.
 PATIENT = (pytest.mark.docker, pytest.mark.timeout(150))
-SHORT = [block for block in shell_blocks() if not block[1].startswith(("make serve", *LONG))]
+# tests/container runs the blocks of this page.
+IN_CONTAINERS = "compose.md"
+WITH_A_MODEL = "THREADLOOM_UPSTREAM__BASE_URL="
+STARTING = ("make serve", WITH_A_MODEL)
+SHORT = [
+    (page, block)
+    for page, block in shell_blocks()
+    if page != IN_CONTAINERS and not block.startswith((*STARTING, *LONG))
+]
 
 
 @pytest.fixture(scope="module")
 def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str]]:
     """A server started with the README's first command, and what a reader's shell would know of it."""
-    data = tmp_path_factory.mktemp("readme")
+    command = next(block for _, block in shell_blocks() if block.startswith("make serve"))
+    with served(command, tmp_path_factory.mktemp("readme")) as environment:
+        yield environment
+
+
+@contextmanager
+def served(command: str, home: Path) -> Generator[dict[str, str]]:
+    """A server that a command starts, and the variables with which a reader uses it."""
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": f"{with_python(home / 'bin')}{os.pathsep}{os.environ['PATH']}",
         "HOME": os.environ.get("HOME", "/"),
-        "THREADLOOM_DATA_DIR": str(data),
+        "THREADLOOM_DATA_DIR": str(home / "data"),
         "THREADLOOM_SERVER__PORT": "0",
         "THREADLOOM_CODE_INTERPRETER__RUNTIME": "none",
     }
-    command = next(block for _, block in shell_blocks() if block.startswith("make serve"))
     process = subprocess.Popen(
-        ["bash", "-euc", f"exec {command}"],
+        ["bash", "-euc", command],
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,
@@ -89,6 +143,14 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dic
         process.stderr.close()
 
 
+def with_python(folder: Path) -> Path:
+    """A reader's `python` has the SDK installed, as the tests' own has."""
+    folder.mkdir()
+    (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "python").chmod(0o755)
+    return folder
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -109,6 +171,36 @@ def test_shell_blocks_run(block: str, shell_environment: dict[str, str]) -> None
     )
     assert done.returncode == 0, done.stderr
     assert '"error"' not in done.stdout, done.stdout
+
+
+def test_a_real_model_takes_the_place_of_the_demonstration(tmp_path: Path) -> None:
+    [block] = [text for _, text in shell_blocks() if text.startswith(WITH_A_MODEL)]
+    with (
+        scripted_upstream(tmp_path) as upstream,
+        served(block.replace("http://127.0.0.1:11434/v1", upstream), tmp_path) as environment,
+    ):
+        answered = subprocess.run(
+            ["sh", "examples/poll.sh"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        calls = httpx2.get(upstream.removesuffix("/v1") + "/calls").json()
+    assert "demonstration" not in answered.stdout
+    assert "My name is Ada. What can you do?" in calls
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_configurations_are_valid(page: Path, tmp_path: Path) -> None:
+    for number, text in enumerate(
+        re.findall(r"```yaml\n(# config\.yaml.*?)```", page.read_text(), re.DOTALL)
+    ):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(text)
+        load_settings({}, config=file)
 
 
 def test_long_commands_are_there() -> None:

@@ -1,5 +1,6 @@
 """The examples do what `docs/transcripts.md` says they do."""
 
+import re
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.support.process import serving
 from tools.transcripts import (
     CODE,
     FOLLOW_UP,
+    OLD,
     PROGRAMS,
     PYTHON,
     ROOT,
@@ -16,11 +18,13 @@ from tools.transcripts import (
     masked,
     play,
     prepared,
+    session_of_old,
     session_with_code,
     thread_in,
 )
 
 EMBEDDED = "The embedded model"
+OF_2024 = "A program of 2024"
 WITH_CODE = "The code interpreter"
 LOCAL = "A small language model in the process"
 
@@ -43,6 +47,10 @@ def test_an_example_prints_what_the_documentation_shows(
     home: Path, address: str, program: str
 ) -> None:
     assert masked(play(home, program, address)) == documented(EMBEDDED)[program]
+
+
+def test_a_program_goes_on_with_the_id_of_its_assistant(tmp_path: Path) -> None:
+    assert session_of_old(prepared(tmp_path / "home")) == documented(OF_2024)
 
 
 @pytest.mark.docker
@@ -70,6 +78,6 @@ def test_the_documentation_shows_every_example(heading: str, programs: tuple[str
 
 def test_every_example_is_tested() -> None:
     files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
-    commands = (*PROGRAMS, *CODE, FOLLOW_UP)
-    run = {command.split()[1].removeprefix("examples/") for command in commands}
-    assert files - {"README.md", "sales.csv"} == run
+    commands = (*PROGRAMS, *OLD, *CODE, FOLLOW_UP)
+    run = {name for command in commands for name in re.findall(r"examples/(\S+)", command)}
+    assert files - {"README.md", "sales.csv", "handbook.md"} == run

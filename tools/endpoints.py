@@ -34,7 +34,7 @@ GUIDES = {
         "Vector stores",
         "[vector stores](../vector-stores.md), [how well search finds](../retrieval.md)",
     ),
-    "models": ("Models", "[models and aliases](../../README.md#models)"),
+    "models": ("Models", "[models and aliases](../move.md#models)"),
 }
 ABSENT = {"deleteModel": "no: it deletes models that were fine-tuned, and there are none"}
 """Operations that are not here, and why."""

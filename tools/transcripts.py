@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.compat.install import install
-from tests.support.process import KEY, environment, serving
+from tests.support.process import COMMAND, KEY, environment, serving
 from tools.fetch_smollm2 import fetch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,12 +26,18 @@ PYTHON = (
 )
 PROGRAMS = (
     *PYTHON,
+    "python examples/ask_document.py",
     "node examples/poll.mjs",
     "node examples/stream.mjs",
     "node examples/function_tool.mjs",
     "sh examples/poll.sh",
     "sh examples/stream.sh",
     "sh examples/function_tool.sh",
+)
+OLD = (
+    'threadloom assistants create --id asst_abc123 --model gpt-4o --name "Support" --instructions "Be brief."',
+    "ASSISTANT_ID=asst_abc123 python examples/old_program.py",
+    "ASSISTANT_ID=asst_abc123 node examples/old_program.mjs",
 )
 CODE = ("python examples/analyse_csv.py",)
 SANDBOX = {"THREADLOOM_CODE_INTERPRETER__RUNTIME": "docker"}
@@ -61,6 +67,12 @@ change shown as `…`. They are ordinary OpenAI programs: the server's address i
 {embedded}
 The last command ran after the server had been stopped and started again: threads outlive it.
 
+## A program of 2024
+
+Its assistant was made at OpenAI, and its id is in the program's environment. The first command makes an assistant that has this id; `threadloom import` brings along what was saved. The programs
+are as they were.
+
+{old}
 ## The code interpreter
 
 The same, on a machine with Docker's engine and the image that `make sandbox` builds. Still no key: the embedded model writes the Python.
@@ -91,6 +103,7 @@ def main() -> None:
         (local / "config.yaml").write_text(GGUF.format(gguf=gguf, model=gguf.stem))
         page = TEXT.format(
             embedded=shown(session(plain, PROGRAMS)),
+            old=shown(session_of_old(plain)),
             code=shown(session_with_code(code)),
             config=GGUF.format(gguf=gguf.name, model=gguf.stem),
             local=shown(session(local, PYTHON)),
@@ -108,6 +121,12 @@ def session(home: Path, programs: Sequence[str]) -> Transcript:
     return {masked(command): masked(output) for command, output in printed.items()}
 
 
+def session_of_old(home: Path) -> Transcript:
+    """Programs that know the id of an assistant."""
+    with serving(home) as address:
+        return {command: masked(play(home, command, address)) for command in OLD}
+
+
 def session_with_code(home: Path) -> Transcript:
     """The programs that need a sandbox."""
     with serving(home, SANDBOX) as address:
@@ -123,12 +142,14 @@ def prepared(home: Path) -> Path:
     (home / "bin" / "node").symlink_to(node)
     (home / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" -W ignore "$@"\n')
     (home / "bin" / "python").chmod(0o755)
+    (home / "bin" / "threadloom").symlink_to(COMMAND)
     return home
 
 
 def play(home: Path, command: str, address: str) -> str:
     """What a command prints; it has to succeed."""
-    variables = environment(OPENAI_BASE_URL=address, OPENAI_API_KEY=KEY)
+    data = str(home / "data")
+    variables = environment(OPENAI_BASE_URL=address, OPENAI_API_KEY=KEY, THREADLOOM_DATA_DIR=data)
     variables["PATH"] = f"{home / 'bin'}{os.pathsep}{variables['PATH']}"
     done = subprocess.run(
         command, shell=True, cwd=home, env=variables, capture_output=True, text=True, check=False
