@@ -17,7 +17,7 @@ from threadloom.llm.chat import (
     ToolCallOpened,
     UserMessage,
 )
-from threadloom.llm.failures import Failure
+from threadloom.llm.failures import SORRY, Failure
 
 COUNT = "Count from one to twenty in words, separated by commas."
 WEATHER = "What is the weather in Paris now? Call the function get_weather to find out."
@@ -137,4 +137,4 @@ def reason_of(error: ModelError) -> str:
     if not isinstance(failure, Failure):
         return error.message
     detail = f"status {failure.status}" if failure.status else failure.reason
-    return f"{error.message} ({detail})"
+    return f"no answer ({detail})" if error.message == SORRY else f"{error.message} ({detail})"

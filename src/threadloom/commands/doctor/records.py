@@ -202,4 +202,4 @@ def embedded(tx: Tx) -> Sequence[Embedded]:
         .where(VectorStoreFileRow.status == "completed")
         .group_by(model, dimensions)
     )
-    return [Embedded(*row) for row in found.tuples()]
+    return [Embedded(*row) for row in found]
