@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.support.process import COMMAND, environment
 from threadloom.cli import cli
@@ -21,12 +21,16 @@ class Commands:
 
     async def run(self, *arguments: str, given: str | None = None) -> str:
         """What a command prints. Raises StartError, as `main` gets it."""
-        result = await asyncio.to_thread(
-            CliRunner().invoke, cli, arguments, input=given, env=self.variables
-        )
+        result = await self.result(*arguments, given=given)
         if result.exception:
             raise result.exception
         return result.stdout.strip()
+
+    async def result(self, *arguments: str, given: str | None = None) -> Result:
+        """What a command prints, and its exit code."""
+        return await asyncio.to_thread(
+            CliRunner().invoke, cli, arguments, input=given, env=self.variables
+        )
 
     async def json(self, *arguments: str) -> Any:
         """What a command prints with `--json`: one document, and nothing else."""
