@@ -20,7 +20,7 @@ from threadloom.errors import StartError
 
 MAX_ENTRIES = 200_000
 BLOWN_UP = 200
-SPARE = 256 * 1024 * 1024
+SPARE = 64 * 1024 * 1024
 """An archive may unpack to this many times its size, and this much more."""
 ENCRYPTED = 1
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
@@ -104,7 +104,8 @@ def unsafe(name: str) -> str | None:
 
 def hidden(path: str) -> bool:
     """What file managers leave behind."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+    parts = PurePosixPath(path).parts
+    return ".." not in parts and any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 class OneFile:

@@ -29,8 +29,9 @@ from threadloom.types.runs import (
     RunUsage,
     TruncationStrategy,
 )
-from threadloom.types.shared import MAX_INTEGER, null_is
+from threadloom.types.shared import MAX_INTEGER, JsonObject, null_is
 from threadloom.types.tools import (
+    RANKER,
     ReasoningEffort,
     ResponseFormatCreate,
     Temperature,
@@ -44,6 +45,7 @@ ENDED = frozenset({"cancelled", "failed", "completed", "incomplete", "expired"})
 STEP_ENDED = ENDED - {"incomplete"}
 AUTO = TruncationStrategy(type="auto")
 NO_USAGE = RunUsage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+RANKED: JsonObject = {"ranker": RANKER, "score_threshold": 0.0}
 Budget = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
@@ -186,7 +188,7 @@ STEP_PLAIN = (
 class WholeSearch(BaseModel):
     """What a search has that was saved without its results."""
 
-    ranking_options: Annotated[dict[str, Any], null_is({})] = {}
+    ranking_options: Annotated[dict[str, Any], null_is(RANKED)] = RANKED
     results: Annotated[list[dict[str, Any]], null_is([])] = []
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import orjson
 from sqlalchemy.exc import IntegrityError
 
+from threadloom import faults
 from threadloom.archive.contents import Contents, NoContent, Storage, look_at_files, store_file
 from threadloom.archive.history import SavedRun, SavedStep
 from threadloom.archive.reading import KINDS
@@ -86,6 +87,7 @@ class Import:
     async def _do(
         self, store: Callable[..., Outcome], batch: Sequence[T], known: AbstractSet[str]
     ) -> Outcome:
+        faults.point("import.storing")
         if self.report.dry_run:
             return await self.storage.project.read(store, batch, known, write=False)
         for _ in range(TRIES - 1):

@@ -213,9 +213,7 @@ def room_in(tx: ProjectTx, store_ids: AbstractSet[str]) -> dict[str, int]:
     counts = dict(
         tx.session.execute(
             select(of_store, func.count()).where(of_store.in_(store_ids)).group_by(of_store)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return {
         one.id: 0 if is_expired(one, tx.now) else MAX_FILES - counts.get(one.id, 0)
@@ -294,9 +292,7 @@ def ends_of(tx: ProjectTx, thread_ids: Sequence[str]) -> dict[str, End]:
             select(MessageRow.thread_id, func.max(MessageRow.created_at))
             .where(MessageRow.thread_id.in_(thread_ids))
             .group_by(MessageRow.thread_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     active = select(RunRow.thread_id).where(RunRow.thread_id.in_(thread_ids), IS_ACTIVE)
     busy = set(tx.session.scalars(active))

@@ -1,0 +1,159 @@
+"""What was exported and imported is what was there."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+
+from tests.api.wire import Json, post
+from tests.archive.conftest import Place
+from tests.archive.generator import BEGAN, id_of, write_archive
+from tests.faults.processes import until
+from tests.keeping.world import fill, listed
+from tests.support.server import running_server
+from threadloom.llm.chat import SystemMessage
+from threadloom.testing import FakeSandbox, LineParser, ScriptedModel, ScriptedModels
+
+MARK = "zanzibar"
+NEW = Callable[[], Place]
+
+
+async def objects(http: httpx2.AsyncClient) -> Json:
+    """All that archives hold of a project, as its API tells it: not runs that have not ended, and no events."""
+    kinds = ("assistants", "threads", "files", "vector_stores")
+    found: Json = {kind: await listed(http, f"/{kind}") for kind in kinds}
+    runs = await listed(http, "/runs")
+    found["runs"] = [run for run in runs if run["status"] != "requires_action"]
+    parts = [
+        *(f"/threads/{thread['id']}/messages" for thread in found["threads"]),
+        *(f"/threads/{run['thread_id']}/runs/{run['id']}/steps" for run in found["runs"]),
+        *(f"/vector_stores/{store['id']}/files" for store in found["vector_stores"]),
+    ]
+    for path in parts:
+        found[path] = await listed(http, path)
+    for file in found["files"]:
+        found[file["id"]] = (await http.get(f"/files/{file['id']}/content")).content
+    for store in found["vector_stores"]:
+        path = f"/vector_stores/{store['id']}/search"
+        found[path] = (await post(http, path, {"query": MARK}))["data"]
+    return found
+
+
+async def taken_in(http: httpx2.AsyncClient) -> bool:
+    stores = (await http.get("/vector_stores")).json()["data"]
+    return all(one["status"] == "completed" for one in stores)
+
+
+async def test_what_is_exported_and_imported_is_what_was_there(
+    new_place: NEW, model: ScriptedModel, tmp_path: Path
+) -> None:
+    first, second = new_place(), new_place()
+    form = "archive.zip" if first.url.startswith("sqlite") else "archive"
+    sandbox, archive = FakeSandbox(), str(tmp_path / form)
+    async with (
+        running_server(
+            first.url,
+            ScriptedModels(model),
+            settings={"data_dir": first.folder},
+            sandbox=sandbox,
+            parser=LineParser(),
+        ) as server,
+        server.http() as http,
+    ):
+        await fill(server, http, model, sandbox, MARK)
+        before = await objects(http)
+        exported = await first.commands.json("export", archive)
+    report = await second.commands.json("import", archive)
+    assert exported["exported"]["messages"] == report["imported"]["messages"] == 3
+    assert report["skipped"] == {"runs": 1, "run steps": 1}
+    assert report["missing"] == {}
+    async with (
+        running_server(
+            second.url,
+            ScriptedModels(ScriptedModel()),
+            settings={"data_dir": second.folder},
+            parser=LineParser(),
+        ) as server,
+        server.http() as http,
+    ):
+        await until(lambda: taken_in(http), "the files are taken in")
+        after = await objects(http)
+        again = await second.commands.json("import", archive)
+    assert after == before
+    assert again["imported"] == {}
+    assert again["present"] == report["imported"]
+
+
+def numbers(report: Json) -> Json:
+    return {
+        kind: report["imported"].get(kind, 0) + report["present"].get(kind, 0) for kind in KINDS
+    }
+
+
+KINDS = {"assistants": 50, "threads": 300, "messages": 3_000}
+
+
+async def test_an_import_goes_on_after_kill_and_a_stored_conversation_goes_on_after_it(
+    new_place: NEW, model: ScriptedModel, tmp_path: Path
+) -> None:
+    place, archive = new_place(), tmp_path / "saved"
+    write_archive(archive, assistants=50, threads=300, messages=3_000)
+    variables = place.commands.variables | {"THREADLOOM_FAULT": "import.storing:4:kill"}
+    process = await type(place.commands)(variables).process("import", str(archive))
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == -9
+    assert [one.name for one in place.folder.iterdir() if one.name.startswith(".import")] == []
+    report = await place.commands.json("import", str(archive))
+    assert numbers(report) == KINDS
+    assert 0 < report["present"]["messages"] < KINDS["messages"]
+    assert report["skipped"] == {}
+    thread_id, assistant_id = id_of("thread_", 7), id_of("asst_", 7)
+    model.says("Gladly.")
+    async with (
+        running_server(
+            place.url, ScriptedModels(model), settings={"data_dir": place.folder}
+        ) as server,
+        server.openai() as client,
+    ):
+        messages = [
+            one async for one in client.beta.threads.messages.list(thread_id, limit=5, order="asc")
+        ]
+        assert [one.id for one in messages] == [id_of("msg_", 70 + one) for one in range(10)]
+        assert [one.created_at for one in messages[:3]] == [BEGAN + 70, BEGAN + 70, BEGAN + 71]
+        await client.beta.threads.messages.create(thread_id, role="user", content="And now?")
+        run = await client.beta.threads.runs.create_and_poll(
+            thread_id=thread_id, assistant_id=assistant_id
+        )
+        assert run.status == "completed"
+        newest = (await client.beta.threads.messages.list(thread_id, limit=1)).data[0]
+    assert newest.content[0].to_dict()["text"]["value"] == "Gladly."  # pyright: ignore[reportIndexIssue, reportArgumentType] - a dict
+    (request,) = model.requests
+    assert request.messages[0] == SystemMessage("You are assistant number 7.")
+    assert len(request.messages) == 12
+
+
+async def test_a_thread_that_went_on_keeps_its_order(sqlite_place: Place, tmp_path: Path) -> None:
+    archive = tmp_path / "saved"
+    write_archive(archive, assistants=1, threads=1, messages=4)
+    models = ScriptedModels(ScriptedModel())
+    pages = archive / "messages-0-1.json"
+    document: dict[str, Any] = orjson.loads(pages.read_bytes())
+    pages.write_bytes(orjson.dumps(document | {"data": document["data"][2:]}))
+    thread_id = id_of("thread_", 0)
+    before = await sqlite_place.commands.json("import", str(archive), "--dry-run")
+    assert before["present"] == before["skipped"] == {}
+    await sqlite_place.commands.json("import", str(archive))
+    async with running_server(sqlite_place.url, models) as server, server.http() as http:
+        await post(
+            http, f"/threads/{thread_id}/messages", {"role": "user", "content": "Still there?"}
+        )
+        pages.write_bytes(orjson.dumps(document))
+        report = await sqlite_place.commands.json("import", str(archive))
+    assert report["present"]["messages"] == 2
+    assert [one["id"] for one in report["reasons"]] == [id_of("msg_", 2), id_of("msg_", 3)]
+    assert {one["reason"] for one in report["reasons"]} == {
+        "its thread has newer messages already, and order is kept"
+    }
