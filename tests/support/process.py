@@ -73,6 +73,7 @@ def announced(command: list[str], directory: Path, variables: Mapping[str, str])
         reader.join()
         assert code in (0, -signal.SIGTERM), "".join(said)
         assert not (fault := FAULT.search("".join(said))), fault[0]
+        assert KEY not in "".join(said)
     finally:
         process.kill()
         process.wait()

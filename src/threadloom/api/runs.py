@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import ColumnElement
 
@@ -33,6 +34,7 @@ async def key_id(request: Request) -> str | None:
 
 
 KeyId = Annotated[str | None, Depends(key_id)]
+log = structlog.get_logger()
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
@@ -47,6 +49,7 @@ async def create_thread_and_run(
         tables=server.takes_tables,
         key_id=key_id,
     )
+    log.info("run queued", run_id=run.id)  # beside the request's own id
     return stream_run(server.feed, run.id, included) if body.stream else run
 
 
@@ -67,6 +70,7 @@ async def create_run(
         tables=server.takes_tables,
         key_id=key_id,
     )
+    log.info("run queued", run_id=run.id)  # beside the request's own id
     return stream_run(server.feed, run.id, included) if body.stream else run
 
 

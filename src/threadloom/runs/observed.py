@@ -18,7 +18,7 @@ from threadloom.llm.chat import (
 )
 from threadloom.runs.turn import Turn, TurnWriter
 from threadloom.telemetry import genai, metrics
-from threadloom.telemetry.spans import BUILT_IN, FUNCTION, Attribute, Attributes, fail, span, tell
+from threadloom.telemetry.spans import BUILT_IN, FUNCTION, Attribute, Attributes, span, tell
 from threadloom.types.runs import RunUsage
 
 
@@ -82,7 +82,6 @@ async def ask(
         except ModelError as error:
             call.outcome = "failed"
             metrics.MODEL_ERRORS.add(provider=route.provider, code=error.code)
-            fail(one, error.code)
             raise
         finally:
             call.end()

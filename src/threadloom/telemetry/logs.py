@@ -6,7 +6,7 @@ Of an exception a line has its type and where it came from. Its text is left out
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -24,13 +24,7 @@ def configure(*, for_people: bool | None = None) -> None:
         structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
     )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            without_text,
-            renderer,
-        ],
+        processors=[*PROCESSORS, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -79,3 +73,11 @@ def places(error: BaseException) -> Iterator[str]:
         )
         yield f"{type(seen).__module__}.{type(seen).__qualname__} at {where or 'no place'}"
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+PROCESSORS: Sequence[Processor] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso"),
+    without_text,
+)

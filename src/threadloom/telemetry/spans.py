@@ -42,7 +42,7 @@ def span(
     kind: SpanKind = SpanKind.INTERNAL,
     context: Context | None = None,
 ) -> Generator[Span]:
-    """One operation. Of an exception only its type is kept: its text may be the user's."""
+    """One operation. Of an exception only its code or type is kept: its text may be the user's."""
     known = known_of({genai.OPERATION: operation, **attributes})
     with TRACER.start_as_current_span(
         f"{operation} {subject}".rstrip(),
@@ -55,13 +55,10 @@ def span(
         try:
             yield one
         except Exception as error:
-            fail(one, type(error).__name__)
+            code: str | None = getattr(error, "code", None)
+            one.set_attribute(genai.ERROR_TYPE, code or type(error).__name__)
+            one.set_status(Status(StatusCode.ERROR))
             raise
-
-
-def fail(one: Span, error_type: str) -> None:
-    one.set_attribute(genai.ERROR_TYPE, error_type)
-    one.set_status(Status(StatusCode.ERROR))
 
 
 def tell(one: Span, attributes: Attributes) -> None:
