@@ -90,14 +90,16 @@ class Assistants:
 
     async def one(self, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
         """One JSON object. Raises Refused and StartError."""
-        async with self._answered(path, query or {}) as response:
-            body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > MAX_DOCUMENT:
-                    raise StartError(f"The other server's answer to {path} is too large.")
+        body = bytearray()
         try:
+            async with self._answered(path, query or {}) as response:
+                async for piece in response.aiter_bytes():
+                    body += piece
+                    if len(body) > MAX_DOCUMENT:
+                        raise StartError(f"The other server's answer to {path} is too large.")
             value: Any = orjson.loads(body)
+        except httpx2.HTTPError as error:
+            raise StartError(f"The other server broke off: {type(error).__name__}.") from None
         except orjson.JSONDecodeError:
             value = None
         if not isinstance(value, dict) or too_deep(bytes(body)):
