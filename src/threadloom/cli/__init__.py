@@ -9,16 +9,19 @@ import typer
 
 from threadloom.cli.archive import archive
 from threadloom.cli.assistants import assistants
+from threadloom.cli.backup import backup
 from threadloom.cli.db import db
 from threadloom.cli.files import files
 from threadloom.cli.keys import keys
 from threadloom.cli.limits import limits
+from threadloom.cli.models import models
 from threadloom.cli.operate import operate
 from threadloom.cli.runs import runs
 from threadloom.cli.sandbox import sandbox
 from threadloom.cli.serving import top_level
 from threadloom.cli.stores import stores
 from threadloom.cli.threads import threads
+from threadloom.cli.usage import usage
 from threadloom.cli.webhooks import webhooks
 from threadloom.errors import StartError
 from threadloom.telemetry import logs
@@ -33,12 +36,15 @@ cli = typer.Typer(
 cli.add_typer(top_level)
 cli.add_typer(operate)
 cli.add_typer(archive)
+cli.add_typer(usage)
+cli.add_typer(models, name="models")
 cli.add_typer(keys, name="keys")
 cli.add_typer(assistants, name="assistants")
 cli.add_typer(threads, name="threads")
 cli.add_typer(runs, name="runs")
 cli.add_typer(files, name="files")
 cli.add_typer(stores, name="stores")
+cli.add_typer(backup, name="backup")
 cli.add_typer(db, name="db")
 cli.add_typer(limits, name="limits")
 cli.add_typer(sandbox, name="sandbox")
