@@ -13,8 +13,11 @@ from types import ModuleType
 import httpx2
 import pytest
 
+from tests.db.test_migrations import OLDER, revision, stand_at
 from tests.support.process import scripted_upstream
 from threadloom.config import load_settings
+from threadloom.db.engine import create_engine
+from threadloom.db.migrate import upgrade
 from tools import configuration, endpoints, errors
 
 ROOT = Path(__file__).parents[1]
@@ -55,9 +58,8 @@ def test_every_page_is_two_clicks_from_the_map() -> None:
     index = ROOT / "docs" / "index.md"
     near = {index, *led_to(index)}
     near.update(*map(led_to, near))
-    assert not {str(page.relative_to(ROOT)) for page in PAGES} - {
-        str(page.relative_to(ROOT)) for page in near
-    }
+    lost = [str(page.relative_to(ROOT)) for page in PAGES if page not in near]
+    assert not lost
 
 
 def led_to(page: Path) -> set[Path]:
@@ -191,6 +193,32 @@ def test_a_real_model_takes_the_place_of_the_demonstration(tmp_path: Path) -> No
         calls = httpx2.get(upstream.removesuffix("/v1") + "/calls").json()
     assert "demonstration" not in answered.stdout
     assert "My name is Ada. What can you do?" in calls
+
+
+def test_the_way_back_from_an_upgrade(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "upgrade.md").read_text()
+    block = re.search(r"```text\n(rm -f .*?)```", page, re.DOTALL)
+    assert block
+    data = tmp_path / ".threadloom"
+    data.mkdir()
+    engine = create_engine(f"sqlite:///{data / 'threadloom.db'}")
+    stand_at(engine, OLDER)
+    upgrade(engine)
+    back = re.sub(r"before-\d+", f"before-{revision(engine)}", block[1])
+    engine.dispose()
+    subprocess.run(["bash", "-euc", back], cwd=tmp_path, check=True)
+    assert revision(engine) == OLDER
+    engine.dispose()
+
+
+def test_the_readme_fits_on_two_screens_and_claims_what_the_table_shows() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) < 120
+    claim = re.search(r"(\d+) of the (\d+) operations", readme)
+    shown = re.search(r"Of the (\d+) operations .* \*\*(\d+) are here", endpoints.page())
+    assert claim
+    assert shown
+    assert claim.groups() == shown.groups()[::-1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -126,5 +126,5 @@ async def test_a_proxy_holds_nothing_back(database_url: str, tmp_path: Path, kin
         assert lines[-1] == "data: [DONE]"
         file = await make_file(client, LARGE)
         assert (await client.get(f"/files/{file['id']}/content")).content == LARGE
-        for path in ("/healthz", "/version", "/docs", "/v2"):
+        for path in ("/healthz", "/metrics", "/version", "/docs", "/v2"):
             assert (await client.get(f"{address}{path}")).status_code == 404

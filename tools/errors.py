@@ -28,6 +28,7 @@ Every refusal has the hosted service's shape, and `x-request-id` in its headers:
 ```
 
 The SDKs raise an exception for each status. They try 408, 409, 429 and 5xx again by themselves, and obey `retry-after` and `retry-after-ms`.
+The commands' exit codes are in [the reference of commands](cli.md).
 `tools/errors.py` writes this page; a test fails when a code is missing.
 """
 STATUSES: Mapping[str, str] = {
@@ -79,7 +80,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "missing_required_parameter": ("a field is missing", "Send the field in `param`."),
     "model_not_found": (
         "`GET /v1/models/{model}`: nobody has it",
-        "Use another name, or set an [alias](../../README.md#models).",
+        "Use another name, or set an [alias](../move.md#models).",
     ),
     "mutually_exclusive_parameters": ("two fields exclude each other", "Send one of them."),
     "object_above_max_properties": ("`metadata` or `attributes` has too many keys", "Send less."),
