@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import text as statement
 
+from tests.faults.processes import free_port
 from tests.support import scenario
+from tests.support.collector import collecting
+from tests.support.process import KEY, serving
 from tests.support.scenario import fail, use_everything, whole_server
 from tests.support.server import Running
 from threadloom.api.keys import Keys, ensure_project
@@ -318,6 +323,29 @@ async def test_a_span_says_how_a_model_failed_and_not_what_it_said(
     assert "Pelargonium" not in "".join(span.to_json() for span in found)
 
 
+def test_a_process_sends_its_traces_to_the_collector_of_the_settings(tmp_path: Path) -> None:
+    with collecting() as (address, exports):
+        settings = {
+            "THREADLOOM_TELEMETRY__OTLP_ENDPOINT": address,
+            "THREADLOOM_TELEMETRY__OTLP_HEADERS": '{"x-key": "of-the-collector"}',
+            "THREADLOOM_TELEMETRY__PORT": str(port := free_port()),
+        }
+        with serving(tmp_path, settings) as base_url:
+            with httpx2.Client(base_url=base_url, headers=bearing(KEY), timeout=20) as http:
+                assistant = http.post("/assistants", json={"model": "gpt-4o"}).json()["id"]
+                thread = {"messages": [{"role": "user", "content": scenario.QUESTION}]}
+                body = {"assistant_id": assistant, "thread": thread, "stream": True}
+                assert "thread.run.completed" in http.post("/threads/runs", json=body).text
+            told = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+    assert 'threadloom_runs_ended_total{status="completed"} 1.0' in told
+    # What had not been sent yet is sent at the end.
+    assert {(one.path, one.key) for one in exports} == {("/v1/traces", "of-the-collector")}
+    sent = b"".join(one.body for one in exports)
+    assert b"invoke_agent" in sent
+    assert b"chat threadloom-embedded" in sent
+    assert not [secret for secret in SECRETS if secret.encode() in sent]
+
+
 # What is written about it
 
 
@@ -348,6 +376,21 @@ def test_dashboard_and_alerts_name_metrics_that_exist() -> None:
     assert {one for one in speaks_of if one.startswith("threadloom")} <= known
     # Everything that is counted can be seen.
     assert known <= named("\n".join(asked))
+
+
+SMALL = ("keys", "status", "init", "healthcheck", "limits")
+
+
+def test_small_commands_do_not_load_any_of_it() -> None:
+    imports = "; ".join(f"import threadloom.commands.{name}" for name in SMALL)
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import threadloom.cli, sys; {imports}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "threadloom.telemetry.logs" in loaded
+    assert not [name for name in loaded if name.startswith(("opentelemetry", "prometheus"))]
 
 
 def test_labels_are_few() -> None:
