@@ -69,7 +69,7 @@ The last command ran after the server had been stopped and started again: thread
 
 ## A program of 2024
 
-Its assistant was made at OpenAI, and its id is in the program's environment. The first command makes an assistant that has this id; `threadloom import` brings along what was saved. The programs
+Its assistant was made at OpenAI, and its id is in the program's environment. The first command makes an assistant that has this id; [`threadloom import`](import.md) brings along what was saved. The programs
 are as they were.
 
 {old}
