@@ -53,6 +53,12 @@ async def test_wrong_settings_are_found(tmp_path: Path) -> None:
     assert "threadloom config example" in mend
 
 
+async def test_settings_that_do_not_fit_together_are_found(tmp_path: Path) -> None:
+    embeddings = {"THREADLOOM_EMBEDDINGS__BASE_URL": "http://127.0.0.1:1/v1"}
+    found = await diagnose({**embeddings, "THREADLOOM_DATA_DIR": str(tmp_path)})
+    assert "name the model" in found.red("settings")[0]
+
+
 async def test_providers_that_refuse_the_key_do_not_stream_or_call_no_tools_are_found(
     tmp_path: Path,
 ) -> None:

@@ -18,6 +18,7 @@ from threadloom.sandbox.recipe import LABEL, RECIPE, fingerprint, recipe_of
 
 PATIENCE = 1800
 """Seconds that a step of the build may be silent: one step downloads all packages."""
+LOOK_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def lines(events: Iterable[Mapping[str, object]]) -> Iterator[str]:
 
 def look(settings: CodeInterpreter, recipe: Path = RECIPE) -> Seen:
     """Raises StartError if the engine does not answer."""
-    with connected(settings) as engine:
+    with connected(settings, LOOK_PATIENCE) as engine:
         info: Mapping[str, Any] = engine.info()
         version = str(info["ServerVersion"])
         runtime = settings.oci_runtime or str(info["DefaultRuntime"])
@@ -100,10 +101,10 @@ def memory(settings: CodeInterpreter, containers: Iterable[str]) -> dict[str, in
 
 
 @contextmanager
-def connected(settings: CodeInterpreter) -> Generator[Client]:
+def connected(settings: CodeInterpreter, patience: int = PATIENCE) -> Generator[Client]:
     address = address_of(settings)
     try:
-        client = connect(address, PATIENCE)
+        client = connect(address, patience)
     except (DockerException, OSError):
         raise StartError(
             f"The container engine does not answer at {address}: is Docker running, and may this user use its socket?"

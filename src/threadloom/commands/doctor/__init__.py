@@ -5,8 +5,9 @@ It changes nothing but for a probe in the file storage, calls only what is confi
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 
@@ -16,12 +17,13 @@ from threadloom.commands.doctor.findings import Finding, green, red
 from threadloom.commands.doctor.models import check_embeddings, check_models
 from threadloom.commands.doctor.places import check_directory, check_storage
 from threadloom.commands.doctor.proxies import check_proxy
-from threadloom.commands.doctor.records import Records, read_records
+from threadloom.commands.doctor.records import read_records
 from threadloom.config import Settings, variable
 from threadloom.errors import StartError
 
-PATIENCE = 180.0
-"""Seconds for one check; a large model that is not loaded yet needs its time."""
+Check = Callable[[], Awaitable[Sequence[Finding]]]
+PATIENCE = 90.0
+"""Seconds for one check: a sandbox may wait for others. Models have limits of their own."""
 
 
 async def examine(
@@ -29,16 +31,25 @@ async def examine(
 ) -> AsyncIterator[Finding]:
     """All findings, as they come. `url` is the address that programs use, ending in /v1, and `key` one that works there."""
     with quiet():
-        yield await check_settings(settings)
+        fitting = await check_settings(settings)
+        yield fitting
+        if fitting.colour == "red":
+            return  # no process starts with these
         yield await asyncio.to_thread(check_directory, settings)
         records = await asyncio.to_thread(read_records, settings)
         for finding in records.findings:
             yield finding
-        for name, check in remaining(settings, records):
-            for finding in await bounded(name, check):
-                yield finding
+        async for finding in check_models(settings, records.models):
+            yield finding
+        checks: dict[str, Check] = {
+            "storage": partial(check_storage, settings),
+            "embeddings": partial(check_embeddings, settings, records.embedded),
+            "sandbox": partial(check_sandbox, settings.code_interpreter),
+        }
         if url is not None:
-            for finding in await bounded("proxy", check_proxy(url, key)):
+            checks["proxy"] = partial(check_proxy, url, key)
+        for name, check in checks.items():
+            for finding in await bounded(name, check):
                 yield finding
 
 
@@ -48,22 +59,11 @@ def key_for(settings: Settings) -> str | None:
     return variable("OPENAI_API_KEY") or (admin.get_secret_value() if admin else None)
 
 
-def remaining(
-    settings: Settings, records: Records
-) -> Sequence[tuple[str, Awaitable[Sequence[Finding]]]]:
-    return (
-        ("storage", check_storage(settings)),
-        ("models", check_models(settings, records.models)),
-        ("embeddings", check_embeddings(settings, records.embedded)),
-        ("sandbox", check_sandbox(settings.code_interpreter)),
-    )
-
-
-async def bounded(name: str, check: Awaitable[Sequence[Finding]]) -> Sequence[Finding]:
+async def bounded(name: str, check: Check) -> Sequence[Finding]:
     """A check that is stuck is a finding too."""
     try:
         async with asyncio.timeout(PATIENCE):
-            return await check
+            return await check()
     except TimeoutError:
         mend = "See whether what this check asks for answers at all."
         return [red(name, f"gives no answer within {PATIENCE:.0f} seconds", mend)]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from threadloom.commands.doctor.findings import Finding, green, red
 from threadloom.commands.doctor.records import Embedded
-from threadloom.config import Provider, Settings, Upstream
+from threadloom.config import Settings, Upstream
 from threadloom.errors import StartError
 from threadloom.ids import RandomIds
 from threadloom.llm.chat import ModelError, Route
@@ -29,8 +29,8 @@ REINDEX = "Run `threadloom reindex`; until then their passages are found by word
 DIMENSIONS = "Set THREADLOOM_EMBEDDINGS__DIMENSIONS back to what it was, or remove these files from their vector stores and attach them anew."
 
 
-async def check_models(settings: Settings, used: Sequence[str]) -> Sequence[Finding]:
-    """Each provider; `used` are the names that assistants have."""
+async def check_models(settings: Settings, used: Sequence[str]) -> AsyncIterator[Finding]:
+    """Each provider, as it answers; `used` are the names that assistants have."""
     calls = settings.models.model_copy(
         update={
             "retries": 0,
@@ -42,11 +42,13 @@ async def check_models(settings: Settings, used: Sequence[str]) -> Sequence[Find
         async with build_models(careful, RandomIds()) as every:
             wanted = [*settings.aliases.values(), *used]
             targets = [one.name for one in [resolved(every, name) for name in wanted] if one]
-        found = [await check_provider(name, one, targets) for name, one in alone(careful)]
-        missing = [finding async for finding in check_used(careful, used)]
+        for name, one in alone(careful):
+            async for finding in check_provider(name, one, targets):
+                yield finding
+        async for finding in check_used(careful, used):
+            yield finding
     except StartError as error:
-        return [red("models", str(error), ADDRESS)]
-    return [finding for findings in [*found, missing] for finding in findings]
+        yield red("models", str(error), ADDRESS)
 
 
 def alone(settings: Settings) -> list[tuple[str, Settings]]:
@@ -65,25 +67,18 @@ def alone(settings: Settings) -> list[tuple[str, Settings]]:
 
 async def check_provider(
     name: str, settings: Settings, targets: Sequence[str]
-) -> Sequence[Finding]:
+) -> AsyncIterator[Finding]:
     """The models that are named in the settings and by assistants, or else the first that it lists."""
     async with build_models(settings, RandomIds()) as models:
         listed = [one.id for one in await models.available()]
-        chosen = [one for one in dict.fromkeys(targets) if belongs(one, settings.providers, listed)]
-        chosen = chosen or [one for one in listed if "embed" not in one.lower()][:1] or listed[:1]
-        if settings.providers and settings.providers[0].models:
-            chosen = list(dict.fromkeys([*chosen, *listed]))
-        if models.is_embedded:
+        if models.is_embedded or (settings.providers and settings.providers[0].models):
             chosen = listed
-        routes = [(one, resolved(models, one)) for one in chosen[:MOST] or (ANY,)]
-        return [await check_model(f"model {name}/{one}", route) for one, route in routes if route]
-
-
-def belongs(target: str, providers: tuple[Provider, ...], listed: Sequence[str]) -> bool:
-    """Whether this provider would be asked for it; one that lists nothing may know any."""
-    if providers and providers[0].models:
-        return target in providers[0].models
-    return not listed or target in listed
+        else:
+            chosen = [one for one in dict.fromkeys(targets) if not listed or one in listed]
+            chosen = chosen or [one for one in listed if "embed" not in one.lower()][:1] or [ANY]
+        for one in chosen[:MOST]:
+            if route := resolved(models, one):
+                yield await check_model(f"model {name}/{one}", route)
 
 
 async def check_used(settings: Settings, used: Sequence[str]) -> AsyncIterator[Finding]:
