@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from dotenv import dotenv_values
-from openai import OpenAI
 
 from tests.support.engine import MIB
 from tests.support.process import environment
@@ -26,7 +25,7 @@ POSTGRES = "threadloom-postgres:ci"
 LABEL = "com.docker.compose.project"
 SERVICES = ("database", "sandbox", "server", "worker")
 OVERRIDE = "services:\n" + "".join(
-    f"  {service}: {{healthcheck: {{interval: 3s}}}}\n" for service in SERVICES
+    f"  {service}: {{healthcheck: {{interval: 5s}}}}\n" for service in SERVICES
 )
 
 
@@ -50,8 +49,10 @@ class Deployment:
     def key(self) -> str:
         return self.settings["THREADLOOM_AUTH__ADMIN_KEY"] or ""
 
-    def client(self) -> OpenAI:
-        return OpenAI(base_url=self.address, api_key=self.key, max_retries=0)
+    def set(self, name: str, value: str) -> None:
+        """From the next `up` on."""
+        with (self.folder / ".env").open("a") as file:
+            file.write(f"{name}={value}\n")
 
     def follow(self, section: str, number: int) -> str:
         """Run a shell block of the page; gives what it printed."""
@@ -83,7 +84,7 @@ class Deployment:
 
     def container(self, service: str) -> dict[str, Any]:
         """As the engine describes it."""
-        (name,) = self.compose("ps", "--all", "--quiet", service).split()
+        name = self.compose("ps", "--all", "--quiet", service).split()[0]
         return json.loads(self.run("docker", "inspect", name))[0]
 
     def left(self) -> Sequence[str]:
@@ -130,8 +131,8 @@ def configure(deployment: Deployment) -> None:
         "THREADLOOM_CODE_INTERPRETER__MEMORY": str(384 * MIB),
         "THREADLOOM_CODE_INTERPRETER__DISK": str(64 * MIB),
     }
-    with (deployment.folder / ".env").open("a") as file:
-        file.writelines(f"{name}={value}\n" for name, value in more.items())
+    for name, value in more.items():
+        deployment.set(name, value)
 
 
 def need_images() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from tests.compat.scenario.code import INTERPRETER, TABLE, TOTAL
-from tests.compat.scenario.documents import ANSWER, FILE_SEARCH, QUESTION
+from tests.compat.scenario.any_model import AnyModel
+from tests.compat.scenario.code import INTERPRETER, TABLE, TOTAL, Analysis
+from tests.compat.scenario.documents import ANSWER, FILE_SEARCH, QUESTION, Documents
 from tests.container.deployment import (
-    ROOT,
     SERVICES,
     Deployment,
     configure,
@@ -125,24 +124,33 @@ def test_one_port_is_published_and_only_on_loopback(deployed: Deployment) -> Non
     assert json.loads(inside)[0]["Internal"]
 
 
-def test_the_sdk_uses_all_three_tools(deployed: Deployment, handbook: Path) -> None:
-    variables = environment(
-        OPENAI_BASE_URL=deployed.address, OPENAI_API_KEY=deployed.key, HANDBOOK=str(handbook)
-    )
-    playing = [
-        subprocess.Popen(
-            [sys.executable, "-Wignore", "-m", "tests.compat.scenario", name],
-            cwd=ROOT,
-            env=variables,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("embedded", "analysis")
-    ]
-    for process in playing:
-        report = json.loads(process.communicate(timeout=240)[0])
-        assert report["failed"] == {}, "\n".join(report["failed"].values()) + deployed.told()
-        assert len(report["passed"]) >= 5
+@pytest.fixture
+def program(deployed: Deployment, handbook: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """What the environment of an unchanged program says."""
+    monkeypatch.setenv("OPENAI_BASE_URL", deployed.address)
+    monkeypatch.setenv("OPENAI_API_KEY", deployed.key)
+    monkeypatch.setenv("HANDBOOK", str(handbook))
+    return deployed
+
+
+@pytest.mark.usefixtures("program")
+def test_a_program_chats_and_has_its_functions_called() -> None:
+    scenario = AnyModel()
+    scenario.text_deltas_add_up_to_the_message()
+    scenario.a_function_is_called_and_its_output_used()
+    scenario.a_follow_up_question_runs_in_the_same_thread()
+
+
+@pytest.mark.usefixtures("program")
+def test_a_program_has_its_document_cited() -> None:
+    scenario = Documents()
+    scenario.a_store_made_from_files_is_cited()
+    scenario.a_streamed_answer_is_cited()
+
+
+@pytest.mark.usefixtures("program")
+def test_a_program_has_code_run_and_charts_drawn() -> None:
+    Analysis().an_attached_table_is_analysed_and_drawn()
 
 
 def test_a_thread_outlives_the_loss_of_all_volumes(deployed: Deployment, handbook: Path) -> None:
@@ -160,13 +168,13 @@ def test_a_thread_outlives_the_loss_of_all_volumes(deployed: Deployment, handboo
         assert "391" in asked(client, thread, assistant, "What is 17 * 23?")
         before = [message.to_dict() for message in client.beta.threads.messages.list(thread)]
 
-        deployed.follow("More workers", 0)
-        assert len(deployed.compose("ps", "--quiet", "worker").split()) == 2
         deployed.follow("Backup", 0)
         deployed.compose("down", "--volumes", "--timeout", "20")
         assert not deployed.left()
+        deployed.set("WORKERS", "2")
         deployed.follow("Backup", 1)
 
+        assert len(deployed.compose("ps", "--quiet", "worker").split()) == 2
         after = [message.to_dict() for message in client.beta.threads.messages.list(thread)]
         assert after == before
         assert client.files.content(file.id).read() == handbook.read_bytes()
