@@ -51,6 +51,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 access_log=False,
+                log_config=None,  # its warnings are lines like ours
                 log_level="warning",
                 lifespan="off",
                 ws="none",
