@@ -13,8 +13,7 @@ from threadloom.api.context import Context
 from threadloom.db.database import Database
 from threadloom.db.rows import ThreadRow
 from threadloom.db.tx import Tx
-from threadloom.files import sweeping as files
-from threadloom.retrieval import sweeping as stores
+from threadloom.keeping.sweeping import Keeping
 from threadloom.retrieval.ingest import Ingestion
 from threadloom.retrieval.parsing import Parser
 from threadloom.runs.code_interpreter import CodeInterpreter
@@ -70,6 +69,9 @@ class Background:
         self._deliveries = Deliveries(
             context.database, settings.webhooks, settings.outbound, lease=settings.runs.lease
         )
+        self._keeping = Keeping(
+            context.database, context.blobs, settings.retention, settings.data_dir
+        )
 
     async def run(self) -> None:
         """Work until drained."""
@@ -113,8 +115,7 @@ class Background:
     async def sweep(self) -> None:
         """Clear away what has expired, and what belongs to nobody any more."""
         try:
-            await files.sweep(self._context.database, self._context.blobs)
-            await stores.sweep(self._context.database)
+            await self._keeping.sweep()
             await self._ingestion.sweep()
             await self._context.database.write(usage.forget)
             await self._deliveries.sweep()

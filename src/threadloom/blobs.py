@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # they are not there at run time
 PART = 5 * 1024 * 1024
 PARTS_AT_ONCE = 2
 PIECE = 1024 * 1024
+LISTED = 1_000
 CLIENT: "ClientConfig" = {
     "allow_http": True,
     "connect_timeout": timedelta(seconds=5),
@@ -83,6 +84,21 @@ class Blobs:
         with await asyncio.to_thread(path.open, "wb") as file:
             async for piece in self.read(keys):
                 await asyncio.to_thread(write_all, file, piece)
+
+    async def keys(self) -> AsyncGenerator[list[str]]:
+        """All keys that can be read, some at a time."""
+        with answering():
+            found = obstore.list(self._store, chunk_size=LISTED)  # pyright: ignore[reportUnknownMemberType] - of Arrow, which nobody asks for
+            async for some in found:
+                yield [one["path"] for one in some]
+
+    async def has(self, key: str) -> bool:
+        try:
+            with finding():
+                await obstore.head_async(self._store, key)
+        except BlobMissing:
+            return False
+        return True
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove what is there of these keys."""

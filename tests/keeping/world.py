@@ -83,7 +83,10 @@ async def fill(
 
 async def new_thread(http: httpx2.AsyncClient, mark: str) -> str:
     message = {"role": "user", "content": f"What of {mark}?", "metadata": {"about": mark}}
-    thread = await post(http, "/threads", {"messages": [message], "metadata": {"about": mark}})
+    long = {"role": "user", "content": f"{mark} " * 4_000}
+    thread = await post(
+        http, "/threads", {"messages": [message, long], "metadata": {"about": mark}}
+    )
     return thread["id"]
 
 

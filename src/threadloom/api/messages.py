@@ -7,9 +7,9 @@ from threadloom.api.context import Db, Listing, MessageId, Server, ThreadId, pag
 from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import MessageRow, ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
-from threadloom.errors import InvalidRequest
 from threadloom.retrieval.resources import attached
 from threadloom.runs.threads import add_message, refuse_messages_while_active, use_attached
+from threadloom.runs.threads import delete_message as remove
 from threadloom.types.messages import Message, MessageCreate, MessageModify
 from threadloom.types.shared import Deleted, Page
 
@@ -89,8 +89,4 @@ def modify(tx: ProjectTx, thread_id: str, message_id: str, body: MessageModify) 
 
 
 def delete(tx: ProjectTx, thread_id: str, message_id: str) -> None:
-    """Forget a message; refused while a run writes it, whose stream has to close it."""
-    message = held(tx, thread_id, message_id)
-    if message.status == "in_progress":
-        raise InvalidRequest(f"Can't delete {message_id} while run {message.run_id} writes it.")
-    tx.delete(message)
+    remove(tx, held(tx, thread_id, message_id))

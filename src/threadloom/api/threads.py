@@ -3,16 +3,15 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
-from sqlalchemy import JSON, ColumnElement, select, type_coerce
-from sqlalchemy import delete as delete_rows
+from sqlalchemy import JSON, ColumnElement, type_coerce
 
 from threadloom.api.context import Db, Listing, Server, ThreadId, page_of
 from threadloom.api.route import AssistantsRoute
-from threadloom.db.rows import IS_ACTIVE, EventRow, RunRow, ThreadRow
+from threadloom.db.rows import ThreadRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
-from threadloom.files.kept import forget_thread
 from threadloom.retrieval.resources import chosen_resources, with_living
 from threadloom.runs.threads import create_thread as create
+from threadloom.runs.threads import delete_thread as remove
 from threadloom.types.shared import Deleted, Page
 from threadloom.types.threads import Thread, ThreadCreate, ThreadModify
 
@@ -77,15 +76,7 @@ def modify(tx: ProjectTx, thread_id: str, body: ThreadModify, *, tables: bool) -
 
 
 def delete(tx: ProjectTx, thread_id: str) -> None:
-    """Messages, runs and steps go with their thread, and so do the events of its runs and what its code left behind."""
-    thread = tx.get(ThreadRow, thread_id, lock=True)
-    runs = select(RunRow.id).where(RunRow.thread_id == thread_id)
-    # A worker locks its run before it touches the thread: in any other order the two would wait for each other.
-    for run_id in tx.session.scalars(runs.where(IS_ACTIVE).with_for_update()):
-        tx.wake(run_id)
-    tx.session.execute(delete_rows(EventRow).where(EventRow.run_id.in_(runs)))
-    forget_thread(tx, thread_id)
-    tx.delete(thread)
+    remove(tx, tx.get(ThreadRow, thread_id, lock=True))
 
 
 def metadata_filters(request: Request) -> list[ColumnElement[bool]]:

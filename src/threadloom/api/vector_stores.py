@@ -120,11 +120,7 @@ def modify(tx: ProjectTx, store_id: str, body: VectorStoreModify) -> Shown:
 
 
 def delete(tx: ProjectTx, store_id: str) -> None:
-    """Its batches and the files in it go with it, their chunks a little later."""
-    store = tx.get(VectorStoreRow, store_id, lock=True)
-    stores.discard_chunks(tx, VectorStoreFileRow.vector_store_id == store_id)
-    tx.delete(store)
-    tx.wake(store_id)
+    stores.delete_store(tx, tx.get(VectorStoreRow, store_id, lock=True))
 
 
 def shown(tx: ProjectTx, store_id: str) -> Shown:

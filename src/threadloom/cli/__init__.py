@@ -16,6 +16,7 @@ from threadloom.cli.keys import keys
 from threadloom.cli.limits import limits
 from threadloom.cli.models import models
 from threadloom.cli.operate import operate
+from threadloom.cli.purge import purging
 from threadloom.cli.runs import runs
 from threadloom.cli.sandbox import sandbox
 from threadloom.cli.serving import top_level
@@ -34,6 +35,7 @@ cli = typer.Typer(
     help="OpenAI's Assistants API (v2), self-hosted.",
 )
 cli.add_typer(top_level)
+cli.add_typer(purging)
 cli.add_typer(operate)
 cli.add_typer(archive)
 cli.add_typer(usage)

@@ -18,6 +18,7 @@ from threadloom.config.loading import (
 )
 from threadloom.config.models import ModelCalls, ModelSettings, Provider, Upstream
 from threadloom.config.outbound import Outbound
+from threadloom.config.retention import Retention
 from threadloom.config.retrieval import Attribution, Embeddings, FileSearch, RerankerSettings
 from threadloom.config.runs import CodeInterpreter, Runner, Runs
 from threadloom.config.server import Auth, Compat, Server
@@ -47,6 +48,7 @@ __all__ = [
     "Outbound",
     "Provider",
     "RerankerSettings",
+    "Retention",
     "Runner",
     "Runs",
     "Section",

@@ -13,6 +13,7 @@ from threadloom.config.idempotency import Idempotency
 from threadloom.config.limits import Limits
 from threadloom.config.models import ModelCalls, Provider, Upstream
 from threadloom.config.outbound import Outbound
+from threadloom.config.retention import Retention
 from threadloom.config.retrieval import Embeddings, FileSearch, RerankerSettings
 from threadloom.config.runs import CodeInterpreter, Runs
 from threadloom.config.server import Auth, Compat, Server
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     idempotency: Idempotency = Idempotency()
     webhooks: Webhooks = Webhooks()
+    retention: Retention = Retention()
     outbound: Outbound = Outbound()
     telemetry: Telemetry = Telemetry()
     compat: Compat = Compat()

@@ -68,7 +68,7 @@ def prepare_sqlite(connection: DBAPIConnection, _: object) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # or the driver begins by itself, late, and loses updates
     switch_to_wal(connection)
-    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -266,6 +266,13 @@ def new_file(
 # Files go out
 
 
+def delete_store(tx: Tx, store: VectorStoreRow) -> None:
+    """The batches and files of a locked store go with it, their chunks a little later."""
+    discard_chunks(tx, VectorStoreFileRow.vector_store_id == store.id)
+    tx.delete(store)
+    tx.wake(store.id)
+
+
 def remove(tx: Tx, rows: Sequence[VectorStoreFileRow]) -> None:
     """Take files out of their locked stores. Whoever ingests one loses its lease."""
     if not rows:

@@ -1,11 +1,12 @@
 """Threads and the messages that clients put into them."""
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from threadloom.db.insert import insert_row
-from threadloom.db.rows import IS_ACTIVE, MessageRow, RunRow, ThreadRow
-from threadloom.db.tx import ProjectTx
+from threadloom.db.rows import IS_ACTIVE, EventRow, MessageRow, RunRow, ThreadRow
+from threadloom.db.tx import ProjectTx, Tx
 from threadloom.errors import InvalidRequest
+from threadloom.files.kept import forget_thread
 from threadloom.retrieval.resources import (
     A_WEEK,
     Attached,
@@ -34,6 +35,28 @@ def create_thread(tx: ProjectTx, body: ThreadCreate, *, tables: bool) -> ThreadR
     for message in body.messages or ():
         add_message(tx, thread, message)
     return thread
+
+
+def delete_thread(tx: Tx, thread: ThreadRow) -> None:
+    """Messages, runs and steps go with their locked thread, and so do the events of its runs and what its code left behind."""
+    runs = select(RunRow.id).where(RunRow.thread_id == thread.id)
+    # A worker locks its run before it touches the thread: in any other order the two would wait for each other.
+    for run_id in tx.session.scalars(runs.where(IS_ACTIVE).with_for_update()):
+        tx.wake(run_id)
+    tx.session.execute(delete(EventRow).where(EventRow.run_id.in_(runs)))
+    forget_thread(tx, thread.id)
+    tx.delete(thread)
+
+
+def delete_message(tx: Tx, message: MessageRow) -> None:
+    """Forget a message, and the events that told of it once its run has ended. Refused while a run writes it, whose stream has to close it."""
+    if message.status == "in_progress":
+        raise InvalidRequest(f"Can't delete {message.id} while run {message.run_id} writes it.")
+    run = select(RunRow).where(RunRow.id == message.run_id, RunRow.kept_since.is_not(None))
+    if ended := tx.session.scalar(run):
+        tx.session.execute(delete(EventRow).where(EventRow.run_id == ended.id))
+        ended.kept_since = None
+    tx.delete(message)
 
 
 def use_attached(tx: ProjectTx, thread: ThreadRow, files: Attached, *, tables: bool) -> None:

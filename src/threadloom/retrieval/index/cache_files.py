@@ -76,6 +76,22 @@ class CacheFiles:
     def store_ids(self) -> list[str]:
         return [path.name.removesuffix(SUFFIX) for path in self.directory.glob(f"*{SUFFIX}")]
 
+    def changed_at(self, store_id: str) -> int:
+        """When the store's file was written, in nanoseconds; 0 when there is none."""
+        try:
+            return self.path(store_id).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def held(self, store_id: str) -> list[int]:
+        """The numbers of the files whose chunks the store's file has; none when it cannot be read."""
+        try:
+            raw = np.memmap(self.path(store_id), np.uint8, "r")
+            told, _ = read_header(np.asarray(raw))
+        except (OSError, ValueError, Unreadable):
+            return []
+        return [File(*file).seq for file in told["files"]]
+
     def remove(self, store_ids: Collection[str]) -> None:
         for store_id in store_ids:
             self.path(store_id).unlink(missing_ok=True)
@@ -151,6 +167,17 @@ def read_segment(path: Path, store_id: str) -> Segment:
     if not path.stat().st_size:
         raise Unreadable("it is empty")
     raw = np.asarray(np.memmap(path, np.uint8, "r"))
+    told, end = read_header(raw)
+    if (told["store"], told["faiss"]) != (store_id, faiss.__version__):
+        raise Unreadable("it was made for something else")
+    content = raw[end:]
+    if zlib.crc32(content.data) != told["checksum"]:
+        raise Unreadable("it is damaged")
+    return segment_of([File(*file) for file in told["files"]], mapped(content, told["arrays"]))
+
+
+def read_header(raw: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
+    """What a file tells of itself, and where its arrays begin."""
     start = len(MAGIC) + PREFIX.size
     if raw.size < start or raw[: len(MAGIC)].tobytes() != MAGIC:
         raise Unreadable("it is of another version")
@@ -158,13 +185,7 @@ def read_segment(path: Path, store_id: str) -> Segment:
     about = raw[start : start + length].tobytes()
     if len(about) < length or zlib.crc32(about) != checksum:
         raise Unreadable("its header is damaged")
-    told = orjson.loads(about)
-    if (told["store"], told["faiss"]) != (store_id, faiss.__version__):
-        raise Unreadable("it was made for something else")
-    content = raw[start + length + padding(start + length) :]
-    if zlib.crc32(content.data) != told["checksum"]:
-        raise Unreadable("it is damaged")
-    return segment_of([File(*file) for file in told["files"]], mapped(content, told["arrays"]))
+    return orjson.loads(about), start + length + padding(start + length)
 
 
 def mapped(content: NDArray[np.uint8], told: list[tuple[str, str, list[int]]]) -> Arrays:

@@ -42,11 +42,14 @@ SCHEMA = (
     "ALTER TABLE index_windows ALTER embedding SET STORAGE MAIN",
 )
 VERSION = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+IS_THERE = text("SELECT to_regclass('index_windows')")
 GONE = text(
-    "DELETE FROM index_files f WHERE NOT EXISTS (SELECT FROM vector_stores s WHERE s.id = f.vector_store_id) "
-    "RETURNING vector_store_id"
+    "DELETE FROM index_files f WHERE NOT EXISTS (SELECT FROM vector_store_files v WHERE v.seq = f.store_file_seq) "
+    "RETURNING vector_store_id, store_file_seq"
 )
-WINDOWS_GONE = text("DELETE FROM index_windows WHERE vector_store_id = ANY(:stores)")
+WINDOWS_GONE = text(
+    "DELETE FROM index_windows WHERE vector_store_id = ANY(:stores) AND store_file_seq = ANY(:files)"
+)
 HELD = text("SELECT store_file_seq, identity FROM index_files WHERE vector_store_id = :store_id")
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:store_id, 7))")
 FORGET = (
@@ -86,7 +89,7 @@ def prepare(engine: Engine) -> None:
     try:
         with connect(engine, write=True) as connection, locked(connection):
             # What is there is not touched: even to find that out, it would wait for a graph that is being built.
-            if connection.scalar(text("SELECT to_regclass('index_windows')")) is None:
+            if connection.scalar(IS_THERE) is None:
                 for statement in SCHEMA:
                     connection.execute(text(statement))
             version = str(connection.scalar(VERSION))
@@ -100,9 +103,13 @@ def prepare(engine: Engine) -> None:
 
 
 def sweep(tx: Tx) -> None:
-    """Remove what is there of stores that are gone."""
-    gone = set(tx.session.scalars(GONE))
-    tx.session.execute(WINDOWS_GONE, {"stores": list(gone)})
+    """Remove what is there of files that are gone, if there is a table."""
+    connection = tx.session.connection()
+    if is_sqlite(connection.engine) or connection.scalar(IS_THERE) is None:
+        return
+    if gone := connection.execute(GONE).all():
+        stores = list({store_id for store_id, _ in gone})
+        connection.execute(WINDOWS_GONE, {"stores": stores, "files": [seq for _, seq in gone]})
 
 
 def difference(tx: Tx, store_id: str) -> Difference:

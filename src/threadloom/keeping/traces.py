@@ -1,0 +1,97 @@
+"""What still tells of an object that was deleted: answers kept for requests sent again (docs/idempotency.md), and names of uploads.
+
+They go a little later than the object: all rows are looked through again and again, in bounded steps.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import orjson
+from sqlalchemy import delete, or_, select, tuple_, update
+
+from threadloom.db.database import Database
+from threadloom.db.rows import FileRow, IdempotencyRow, TombstoneRow, UploadRow
+from threadloom.db.tx import Tx
+
+NOBODY = ""
+ROWS = 200
+ROUNDS = 20
+ID = re.compile(rb"\b(?:asst_|thread_|msg_|run_|file-|vs_|upload_)[A-Za-z0-9]+")
+Place = tuple[str, str]
+START: Place = ("", "")
+Step = Callable[[Tx, Place], Place]
+"""Looks at some rows after a place and says where to go on, which is the start when this was the end."""
+
+
+class Rounds:
+    """Takes the same steps again and again, each time from where it stopped."""
+
+    def __init__(self, database: Database, step: Step) -> None:
+        self._database = database
+        self._step = step
+        self._place = START
+
+    async def sweep(self) -> None:
+        """A bounded share."""
+        for _ in range(ROUNDS):
+            self._place = await self._database.write(self._step, self._place)
+            if self._place == START:
+                break
+
+    async def complete(self) -> None:
+        """To the end."""
+        await self.sweep()
+        while self._place != START:
+            await self.sweep()
+
+
+def erase_answers(tx: Tx, after: Place) -> Place:
+    """Answers that name an object that was deleted. A place is a project and a key."""
+    row = IdempotencyRow
+    name = tuple_(row.project_id, row.key)
+    rows = tx.session.execute(
+        select(row.project_id, row.key, row.writes, row.body)
+        .where(name > after, or_(row.holder == NOBODY, row.due_at <= tx.clock.now()))
+        .order_by(row.project_id, row.key)
+        .limit(ROWS)
+    ).all()
+    named = {
+        (project_id, key): set(ID.findall((body or b"") + orjson.dumps(writes)))
+        for project_id, key, writes, body in rows
+    }
+    gone = deleted_among(tx, [each.decode() for ids in named.values() for each in ids])
+    if erased := [place for place, ids in named.items() if not gone.isdisjoint(ids)]:
+        tx.session.execute(delete(row).where(name.in_(erased)))
+    return (rows[-1][0], rows[-1][1]) if len(rows) == ROWS else START
+
+
+def deleted_among(tx: Tx, ids: Sequence[str]) -> set[bytes]:
+    """Those that were deleted, as they stand in answers."""
+    gone: set[bytes] = set()
+    unique = list(dict.fromkeys(ids))
+    for start in range(0, len(unique), ROWS):
+        some = TombstoneRow.id.in_(unique[start : start + ROWS])
+        gone |= {each.encode() for each in tx.session.scalars(select(TombstoneRow.id).where(some))}
+    return gone
+
+
+def erase_names(tx: Tx, after: Place) -> Place:
+    """The names of uploads that came to nothing, or whose file is gone. A place is an upload's number."""
+    rows = tx.session.execute(
+        select(UploadRow.seq, UploadRow.status, UploadRow.filename, FileRow.id.is_(None))
+        .outerjoin(FileRow, FileRow.id == UploadRow.file_id)
+        .where(UploadRow.seq > int(after[0] or 0))
+        .order_by(UploadRow.seq)
+        .limit(ROWS)
+    ).all()
+    over = [
+        seq
+        for seq, status, filename, without_file in rows
+        if status != "pending" and without_file and filename
+    ]
+    if over:
+        tx.session.execute(update(UploadRow).where(UploadRow.seq.in_(over)).values(filename=""))
+    return (str(rows[-1][0]), "") if len(rows) == ROWS else START
+
+
+TRACES: Sequence[Step] = (erase_answers, erase_names)

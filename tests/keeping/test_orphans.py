@@ -1,0 +1,64 @@
+"""`threadloom db orphans`: what belongs to nothing is found, and removed only where that is safe."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.api.wire import get, make_file
+from tests.keeping.places import Place, Places, migrated
+from tests.support.server import running_server
+from threadloom.errors import StartError
+from threadloom.testing import ScriptedModel, ScriptedModels
+
+KEY = f"ab/{'c' * 38}"
+
+
+async def orphans(place: Place, *arguments: str) -> dict[str, Any]:
+    return orjson.loads(await place.command("db", "orphans", "--json", *arguments))
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_what_belongs_to_nothing_is_found_and_deleted(places: Places, database: str) -> None:
+    place = migrated(places.new(database))
+    models = ScriptedModels(ScriptedModel())
+    async with (
+        running_server(place.url, models, settings=place.settings, with_worker=False) as server,
+        server.http() as http,
+    ):
+        kept, lost = [await make_file(http, content) for content in (b"kept", b"lost")]
+        await http.delete(f"/files/{(await make_file(http, b'stray'))['id']}")
+        files = place.folder / "files"
+        (missing,) = [one for one in files.glob("*/*") if one.read_bytes() == b"lost"]
+        missing.unlink()
+        blob = files / KEY
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(b"orphan")
+        foreign = files / "readme.txt"
+        foreign.write_text("not ours")
+        index = place.folder / "index" / "vs_gone.index"
+        index.parent.mkdir()
+        index.write_bytes(b"index")
+        found = await orphans(place)
+        assert found["blobs"] == [KEY]
+        assert found["missing_blobs"] == [str(missing.relative_to(files))]
+        assert found["index_files"] == [str(index)]
+        with pytest.raises(StartError, match="say --yes"):
+            await orphans(place, "--delete")
+        await orphans(place, "--delete", "--yes")
+        assert not blob.exists()
+        assert not index.exists()
+        assert foreign.exists()
+        after = await orphans(place)
+        assert (after["blob_count"], after["missing_count"], after["index_files"]) == (0, 1, [])
+        assert [one["id"] for one in (await get(http, "/files"))["data"]] == [
+            lost["id"],
+            kept["id"],
+        ]
+        assert (await http.get(f"/files/{kept['id']}/content")).content == b"kept"
+
+
+async def test_a_database_is_written_anew(places: Places) -> None:
+    for database in ("sqlite", "postgresql"):
+        place = migrated(places.new(database))
+        await place.command("db", "compact")
