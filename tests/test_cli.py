@@ -1,5 +1,6 @@
 """The command line, run as people run it: what it prints, and how it refuses to start."""
 
+import json
 import re
 import signal
 import socket
@@ -180,6 +181,8 @@ def test_keys_are_made_listed_and_revoked(directory: Path) -> None:
         assert run(directory, "keys", "revoke", key_id).returncode == 0
         until_refused(server, key)
     assert "revoked" in run(directory, "keys", "list", COLUMNS="200").stdout
+    (told,) = json.loads(run(directory, "keys", "list", "--json").stdout)
+    assert (told["id"], told["project"], told["revoked_at"] is None) == (key_id, "team", False)
 
 
 def until_refused(server: Started, key: str) -> None:

@@ -1,6 +1,7 @@
 """Limits by key and project: what is refused, with which words and headers, and what the limits are read from."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -384,6 +385,12 @@ def test_limits_are_set_by_command(tmp_path: Path) -> None:
     printed = run("limits", "show", "--project", "small")
     assert "12345" in printed
     assert "99" in printed
+    told = {
+        one["limit"]: one
+        for one in json.loads(run("limits", "show", "--project", "small", "--json"))
+    }
+    assert told["storage"] == {"limit": "storage", "value": 12345, "used": 0}
+    assert told["concurrent_runs"]["value"] is None
     run("limits", "set", "--project", "small", "--storage", "0")
     assert "12345" not in run("limits", "show", "--project", "small")
 

@@ -1,5 +1,6 @@
 """`threadloom sandbox`, run as people run it."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -111,6 +112,9 @@ async def test_a_sandbox_is_listed_and_ended(folder: Path) -> None:
         assert container.started_by in line
         assert "running" in line
         assert "MiB" in line
+        seen = {one["id"]: one for one in json.loads(run(folder, "ps", "--json").stdout)}
+        assert seen[short]["state"] == "running"
+        assert seen[short]["memory"] > 0
         assert run(folder, "kill", short).stdout == "Ended 1.\n"
         with pytest.raises(SandboxLost):
             await ran(session, "x")

@@ -1,6 +1,7 @@
 """`threadloom webhooks`, run as people run it."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -51,7 +52,13 @@ async def test_an_endpoint_from_its_beginning_to_its_end(
     await receiver.has("thread.run.completed", "thread.run.completed")
     log = await run(settings, "deliveries", made)
     assert "delivered" in log
-    (delivery,) = re.findall(r"│ (whd_\w+)", log)
+    (delivery,) = re.findall(r"^whd_\w+", log, re.MULTILINE)
+    newest = json.loads(await run(settings, "deliveries", made, "--json"))["data"]
+    assert [(one["id"], one["event_type"]) for one in newest] == [
+        (delivery, "thread.run.completed")
+    ]
+    (endpoint,) = json.loads(await run(settings, "list", "--json"))
+    assert (endpoint["id"], endpoint["url"]) == (made, receiver.url)
     again = await run(settings, "replay", delivery)
     assert again.startswith("whd_")
     await until(lambda: len(receiver.taken) == 3, "it came again")

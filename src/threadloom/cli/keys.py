@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from threadloom.cli.options import ConfigFile, DataDir, Limit, settings_of, start
+from threadloom.cli.output import AsJson, show_json, show_table
 
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 
@@ -19,6 +20,7 @@ def create_key(
     tokens_per_month: Limit = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print it; it is never shown again."""
     from threadloom.commands import keys as key_commands
@@ -33,15 +35,27 @@ def create_key(
             "tokens_per_month": tokens_per_month,
         }
     )
-    typer.echo(start(key_commands.create(settings, project=project, name=name, limits=chosen)))
+    made = start(key_commands.create(settings, project=project, name=name, limits=chosen))
+    if as_json:
+        show_json({"key": made})
+    else:
+        typer.echo(made)
 
 
 @keys.command("list")
-def list_keys(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def list_keys(data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List all keys."""
     from threadloom.commands import keys as key_commands
 
-    start(key_commands.show(settings_of(data_dir, config)))
+    found = start(key_commands.show(settings_of(data_dir, config)))
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (one.id, one.project, one.name, one.key, "revoked" if one.revoked_at else "works")
+        for one in found
+    ]
+    show_table(["id", "project", "name", "key", "state"], rows)
 
 
 @keys.command("revoke")

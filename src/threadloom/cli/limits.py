@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from threadloom.cli.options import ConfigFile, DataDir, Limit, settings_of, start
+from threadloom.cli.output import AsJson, show_json, show_table
 
 if TYPE_CHECKING:
     from threadloom.commands.limits import Subject
@@ -21,12 +22,19 @@ def show_limits(
     key: Key = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a project's or key's limits, and what counts against them."""
     from threadloom.commands import limits as limit_commands
 
     subject = subject_of(project, key)
-    start(limit_commands.show(settings_of(data_dir, config), subject))
+    found = start(limit_commands.show(settings_of(data_dir, config), subject))
+    if as_json:
+        show_json(found)
+        return
+    unset = "the project's" if key else "none"
+    rows = [(one.limit, unset if one.value is None else one.value, one.used) for one in found]
+    show_table(["limit", "value", "used"], rows)
 
 
 @limits.command("set")

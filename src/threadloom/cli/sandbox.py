@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from threadloom.cli.options import ConfigFile, DataDir, settings_of, start
+from threadloom.cli.output import AsJson, show_json, show_table
 
 sandbox = typer.Typer(no_args_is_help=True, help="Where Python that models write is run.")
 
@@ -33,11 +34,25 @@ def check_sandbox(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 
 
 @sandbox.command("ps")
-def list_sandboxes(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def list_sandboxes(
+    data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson = False
+) -> None:
     """List the sandboxes of this engine."""
     from threadloom.commands import sandbox as sandbox_commands
 
-    start(sandbox_commands.show(settings_of(data_dir, config)))
+    found = start(sandbox_commands.show(settings_of(data_dir, config)))
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (one.id, one.started_by, one.state, f"{one.age:.0f} s", mebibytes(one.memory))
+        for one in found
+    ]
+    show_table(["id", "started by", "state", "age", "memory"], rows)
+
+
+def mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:.0f} MiB"
 
 
 @sandbox.command("kill")

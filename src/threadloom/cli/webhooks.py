@@ -5,8 +5,18 @@ from typing import Annotated
 import typer
 
 from threadloom.cli.options import ConfigFile, DataDir, settings_of, start
+from threadloom.cli.output import AsJson, Columns, show_json, show_page, show_table
 from threadloom.errors import StartError
-from threadloom.types.webhooks import EventType
+from threadloom.types.webhooks import EventType, WebhookDelivery
+
+DELIVERIES: Columns[WebhookDelivery] = {
+    "id": lambda one: one.id,
+    "event": lambda one: one.event_type,
+    "about": lambda one: one.subject,
+    "status": lambda one: one.status,
+    "attempts": lambda one: one.attempts,
+    "error": lambda one: one.error,
+}
 
 webhooks = typer.Typer(no_args_is_help=True, help="Whom projects tell of what happens.")
 
@@ -22,6 +32,7 @@ def create_webhook(
     project: Annotated[str, typer.Option(help="Made if there is none.")] = "default",
     data_dir: DataDir = None,
     config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make an endpoint; print its id, and its secret, which is never shown again."""
     from threadloom.commands import webhooks as webhook_commands
@@ -30,15 +41,26 @@ def create_webhook(
     made = webhook_commands.create(
         settings, project=project, name=name, url=url, events=event or ()
     )
-    typer.echo("\n".join(start(made)))
+    endpoint_id, secret = start(made)
+    if as_json:
+        show_json({"id": endpoint_id, "signing_secret": secret})
+    else:
+        typer.echo(f"{endpoint_id}\n{secret}")
 
 
 @webhooks.command("list")
-def list_webhooks(data_dir: DataDir = None, config: ConfigFile = None) -> None:
+def list_webhooks(
+    data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson = False
+) -> None:
     """List the endpoints of all projects."""
     from threadloom.commands import webhooks as webhook_commands
 
-    start(webhook_commands.show(settings_of(data_dir, config)))
+    found = start(webhook_commands.show(settings_of(data_dir, config)))
+    if as_json:
+        show_json(found)
+        return
+    rows = [(one.id, one.project, one.name, one.url, one.events, one.status) for one in found]
+    show_table(["id", "project", "name", "url", "events", "state"], rows)
 
 
 @webhooks.command("delete")
@@ -67,12 +89,16 @@ def try_webhook(
 
 @webhooks.command("deliveries")
 def list_webhook_deliveries(
-    endpoint_id: str, data_dir: DataDir = None, config: ConfigFile = None
+    endpoint_id: str,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the newest deliveries of an endpoint."""
     from threadloom.commands import webhooks as webhook_commands
 
-    start(webhook_commands.deliveries(settings_of(data_dir, config), endpoint_id))
+    found = start(webhook_commands.deliveries(settings_of(data_dir, config), endpoint_id))
+    show_page(found, DELIVERIES, as_json=as_json)
 
 
 @webhooks.command("replay")

@@ -1,13 +1,25 @@
 """`threadloom keys`: make, list and revoke API keys."""
 
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from threadloom.api.keys import create_key, list_keys, revoke_key
 from threadloom.commands.database import open_database
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.types.limits import NO_OVERRIDES, LimitOverrides
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is told of a key: enough to recognise it by."""
+
+    id: str
+    project: str
+    name: str
+    key: str
+    created_at: int
+    revoked_at: int | None
 
 
 async def create(
@@ -17,13 +29,13 @@ async def create(
         return await database.write(create_key, project=project, name=name, limits=limits)
 
 
-async def show(settings: Settings) -> None:
+async def show(settings: Settings) -> Sequence[Key]:
     async with open_database(settings) as database:
         keys = await database.read(list_keys)
-    table = Table("id", "project", "name", "key", "state")
-    for key, project in keys:
-        table.add_row(key.id, project, key.name, key.hint, "revoked" if key.revoked_at else "works")
-    Console().print(table)
+    return [
+        Key(key.id, project, key.name, key.hint, key.created_at, key.revoked_at)
+        for key, project in keys
+    ]
 
 
 async def revoke(settings: Settings, key_id: str) -> None:

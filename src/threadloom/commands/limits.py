@@ -1,10 +1,8 @@
 """`threadloom limits`: what projects and keys may use, and what they have used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import select
 
 from threadloom import usage
@@ -40,7 +38,16 @@ class Subject:
         return row
 
 
-async def show(settings: Settings, subject: Subject) -> None:
+@dataclass(frozen=True)
+class InForce:
+    """A limit, None where there is none or only the project's, and what counts against it where that is known."""
+
+    limit: str
+    value: int | None
+    used: int | None
+
+
+async def show(settings: Settings, subject: Subject) -> Sequence[InForce]:
     async with open_database(settings) as database:
         row = await database.read(subject.row)
         key_id = row.id if isinstance(row, ApiKeyRow) else None
@@ -49,11 +56,7 @@ async def show(settings: Settings, subject: Subject) -> None:
     # A key has limits of its own; what is not limited for it is limited for its project all the same.
     defaults = {} if key_id else settings.limits.model_dump(exclude_none=True)
     limits = defaults | row.limits.model_dump(exclude_none=True)
-    table = Table("limit", "value", "used")
-    for name in LimitOverrides.model_fields:
-        value = limits.get(name, "the project's" if key_id else "none")
-        table.add_row(name, str(value), str(used.get(name, "")))
-    Console().print(table)
+    return [InForce(name, limits.get(name), used.get(name)) for name in LimitOverrides.model_fields]
 
 
 def used_by(tx: ProjectTx, key_id: str | None) -> dict[str, int]:

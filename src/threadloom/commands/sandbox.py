@@ -5,10 +5,9 @@ import secrets
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from threadloom.clock import SystemClock
 from threadloom.config import CodeInterpreter, Settings
@@ -111,7 +110,18 @@ async def run(session: Session, code: str) -> str:
     return printed.strip()
 
 
-async def show(settings: Settings) -> None:
+@dataclass(frozen=True)
+class Seen:
+    """A sandbox; its age in seconds, its memory in bytes while it works."""
+
+    id: str
+    started_by: str
+    state: str
+    age: float
+    memory: int | None
+
+
+async def show(settings: Settings) -> Sequence[Seen]:
     """Raises StartError."""
     code = settings.code_interpreter
     async with engine(code) as docker:
@@ -119,12 +129,10 @@ async def show(settings: Settings) -> None:
     running = [container.id for container in containers if container.state == "running"]
     used = await asyncio.to_thread(building.memory, code, running)
     now = SystemClock().now()
-    table = Table("id", "started by", "state", "age", "memory")
-    for container in containers:
-        size = f"{used[container.id] / 2**20:.0f} MiB" if container.id in used else ""
-        age = f"{now - container.created:.0f} s"
-        table.add_row(container.id[:SHORT], container.started_by, container.state, age, size)
-    Console().print(table)
+    return [
+        Seen(one.id[:SHORT], one.started_by, one.state, now - one.created, used.get(one.id))
+        for one in containers
+    ]
 
 
 async def kill(settings: Settings, *, container: str | None) -> int:

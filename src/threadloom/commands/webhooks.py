@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import select
 
+from threadloom.api.context import page_of
 from threadloom.api.keys import ensure_project
 from threadloom.commands.database import open_database
 from threadloom.config import Settings
@@ -16,13 +16,35 @@ from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.rows import ProjectRow, WebhookDeliveryRow, WebhookEndpointRow
 from threadloom.db.tx import PageQuery, ProjectTx, Tx
 from threadloom.errors import InvalidRequest, StartError
-from threadloom.types.webhooks import EVENT_TYPES, EventType, WebhookEndpointCreate
+from threadloom.types.shared import Page
+from threadloom.types.webhooks import (
+    EVENT_TYPES,
+    EventType,
+    WebhookDelivery,
+    WebhookEndpointCreate,
+)
 from threadloom.webhooks import endpoints
 from threadloom.webhooks.sending import Reply
 
 P = ParamSpec("P")
 R = TypeVar("R")
 SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Whom a project tells of what."""
+
+    id: str
+    project: str
+    name: str
+    url: str
+    event_types: Sequence[str]
+    status: str
+
+    @property
+    def events(self) -> str:
+        return "all" if set(self.event_types) == set(EVENT_TYPES) else ", ".join(self.event_types)
 
 
 async def create(
@@ -43,13 +65,13 @@ async def create(
     return made.id, made.signing_secret
 
 
-async def show(settings: Settings) -> None:
+async def show(settings: Settings) -> Sequence[Endpoint]:
     async with open_database(settings) as database:
         found = await database.read(list_endpoints)
-    table = Table("id", "project", "name", "url", "events", "state")
-    for row, project in found:
-        table.add_row(row.id, project, row.name, row.url, events_of(row), row.status)
-    Console().print(table)
+    return [
+        Endpoint(row.id, project, row.name, row.url, row.event_types, row.status)
+        for row, project in found
+    ]
 
 
 async def delete(settings: Settings, endpoint_id: str) -> None:
@@ -64,17 +86,12 @@ async def test(settings: Settings, endpoint_id: str, event_type: EventType) -> R
     return await endpoints.send_sample(endpoint, event_type, settings, clock=clock, ids=ids)
 
 
-async def deliveries(settings: Settings, endpoint_id: str) -> None:
+async def deliveries(settings: Settings, endpoint_id: str) -> Page[WebhookDelivery]:
     """The newest deliveries of an endpoint."""
     async with opened(settings, endpoint_id) as (database, _):
         query = PageQuery(limit=SHOWN)
         found = await database.read(endpoints.page_deliveries, endpoint_id, query, None)
-    table = Table("id", "event", "about", "status", "attempts", "error")
-    for row in found.rows:
-        attempts = str(row["attempts"])
-        error = row["error"] or ""
-        table.add_row(row["id"], row["type"], row["subject"], row["status"], attempts, error)
-    Console().print(table)
+    return page_of(WebhookDelivery, found)
 
 
 async def replay(settings: Settings, delivery_id: str) -> str:
@@ -134,7 +151,3 @@ def endpoint_of(tx: Tx, endpoint_id: str) -> WebhookEndpointRow | None:
 
 def delivery_of(tx: Tx, delivery_id: str) -> WebhookDeliveryRow | None:
     return tx.session.scalar(select(WebhookDeliveryRow).where(WebhookDeliveryRow.id == delivery_id))
-
-
-def events_of(row: WebhookEndpointRow) -> str:
-    return "all" if set(row.event_types) == set(EVENT_TYPES) else ", ".join(row.event_types)
