@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from tests.api.wire import succeeded
+from tests.api.wire import run_to_end, succeeded
 from tests.keeping.places import Place, Places, migrated
 from tests.keeping.world import everything, fill, listed
 from tests.support.s3 import running_s3
@@ -15,6 +15,8 @@ from tests.support.server import Running, running_server
 from threadloom.blobs import open_blobs
 from threadloom.config import Settings
 from threadloom.db.engine import create_engine, is_sqlite
+from threadloom.db.rows import EventRow
+from threadloom.db.tx import Tx
 from threadloom.files.sweeping import SKEW
 from threadloom.testing import (
     FakeSandbox,
@@ -69,6 +71,10 @@ async def in_objects(place: Place) -> list[str]:
     return [key async for some in blobs.keys() for key in some]  # noqa: SIM118 - it is no dict
 
 
+def events(tx: Tx) -> list[str]:
+    return list(tx.session.scalars(select(EventRow.name)))
+
+
 async def deleted(http: httpx2.AsyncClient) -> None:
     """Everything that the API can delete."""
     for kind in ("assistants", "threads", "vector_stores", "files"):
@@ -108,5 +114,26 @@ async def assert_nothing_left(place: Place) -> None:
         assert await traces(place)
         await http.post(f"/uploads/{made['upload']}/cancel")
         await deleted(http)
+        await swept(server, clock)
+        assert await traces(place) == []
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_a_deleted_message_is_in_no_stream_any_more(places: Places, database: str) -> None:
+    place = migrated(places.new(database))
+    clock, model = FrozenClock(), ScriptedModel()
+    model.says(f"It is {MARK}.")
+    async with (
+        running_server(
+            place.url, ScriptedModels(model), settings=place.settings, clock=clock
+        ) as server,
+        server.http() as http,
+    ):
+        run = await run_to_end(http)
+        path = f"/threads/{run['thread_id']}"
+        assert MARK in (await http.get(f"{path}/runs/{run['id']}/events")).text
+        (said,) = [one for one in await listed(http, f"{path}/messages") if one["run_id"]]
+        succeeded(await http.delete(f"{path}/messages/{said['id']}"))
+        assert await server.database.read(events) == []
         await swept(server, clock)
         assert await traces(place) == []
