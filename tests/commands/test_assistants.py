@@ -4,7 +4,6 @@ from pathlib import Path
 
 import httpx2
 import orjson
-import pytest
 
 from tests.api.wire import get, make_assistant
 from tests.commands.running import Commands
@@ -64,23 +63,21 @@ async def test_pages_follow_each_other(threadloom: Commands, http: httpx2.AsyncC
     assert [one["id"] for one in rest["data"]] == [third]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (("create", "--model", "m", "--id", "x"), "'x' is not an assistant's id"),
-        (("create", "--model", "m", "--id", "asst_a b"), "'asst_a b' is not an assistant's id"),
-        (("create", "--file", "nowhere.json"), "Cannot read nowhere.json"),
-        (("create", "--model", ""), "Invalid 'model'"),
-        (("show", "asst_1"), "No assistant found with id 'asst_1'."),
-        (("delete", "asst_1"), "No assistant found with id 'asst_1'."),
-        (("list", "--after", "asst_1"), "Invalid 'after'"),
-        (("list", "--project", "nobodys"), "There is no project nobodys."),
-    ],
+REFUSED = (
+    (("create", "--model", "m", "--id", "x"), "'x' is not an assistant's id"),
+    (("create", "--model", "m", "--id", "asst_a b"), "'asst_a b' is not an assistant's id"),
+    (("create", "--file", "nowhere.json"), "Cannot read nowhere.json"),
+    (("create", "--model", ""), "Invalid 'model'"),
+    (("show", "asst_1"), "No assistant found with id 'asst_1'."),
+    (("delete", "asst_1"), "No assistant found with id 'asst_1'."),
+    (("list", "--after", "asst_1"), "Invalid 'after'"),
+    (("list", "--project", "nobodys"), "There is no project nobodys."),
 )
-async def test_what_cannot_be_is_refused_in_a_sentence(
-    alone: Commands, arguments: tuple[str, ...], problem: str
-) -> None:
-    assert (await alone.refused("assistants", *arguments)).startswith(problem)
+
+
+async def test_what_cannot_be_is_refused_in_a_sentence(alone: Commands) -> None:
+    for arguments, problem in REFUSED:
+        assert (await alone.refused("assistants", *arguments)).startswith(problem)
 
 
 async def test_a_file_must_hold_one_object(alone: Commands, tmp_path: Path) -> None:
