@@ -1,9 +1,12 @@
 """`threadloom config`, `init` and `version`: what people set, and see of it."""
 
 import json
+import os
+import pty
 import re
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +147,33 @@ def written_in(folder: Path, *arguments: str) -> str:
 async def test_the_version_is_a_document_too() -> None:
     assert json.loads((await run({}, "version", "--json")).output)["version"] == __version__
     assert (await run({}, "version")).output == f"{__version__}\n"
+
+
+def test_init_asks_who_sits_at_a_terminal_and_does_not_show_the_key(tmp_path: Path) -> None:
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, "init"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # else the key would be read from the terminal of whoever runs the tests
+    )
+    assert process.stdout is not None
+    os.write(keyboard, b"http://127.0.0.1:1/v1\n")
+    shown = b""
+    while b"Its key (empty: none)" not in shown:
+        shown += os.read(process.stdout.fileno(), 4096)
+    while process.poll() is None:  # what is typed before it listens is thrown away
+        os.write(keyboard, b"sk-typed\n")
+        time.sleep(0.1)
+    shown += process.stdout.read()
+    assert process.returncode == 0
+    for one in (keyboard, terminal):
+        os.close(one)
+    process.stdout.close()
+    written = (tmp_path / ".env").read_text()
+    assert "THREADLOOM_UPSTREAM__BASE_URL=http://127.0.0.1:1/v1\n" in written
+    assert "THREADLOOM_UPSTREAM__API_KEY=sk-typed\n" in written
+    assert b"sk-typed" not in shown
