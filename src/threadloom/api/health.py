@@ -1,7 +1,8 @@
 """For operators: is it up, can it work, which version."""
 
+from typing import Any
+
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,6 +14,7 @@ from threadloom.exposition import exposition
 from threadloom.telemetry.prometheus import CONTENT_TYPE
 
 router = APIRouter(tags=["Health"])
+AS_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 
 
 @router.get("/healthz")
@@ -36,7 +38,7 @@ async def version() -> dict[str, str]:
     return {"version": __version__}
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=Response, responses=AS_TEXT)
 async def metrics(server: Server) -> Response:
     """What this process has counted, as Prometheus reads it."""
     if not server.settings.telemetry.metrics:
