@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from tests.api.wire import get, make_assistant, make_run, make_thread, post
 from tests.faults.processes import until
 from tests.support.server import Running, running_server
+from threadloom.api import gate
 from threadloom.api.gate import FEW
 from threadloom.db.lane import VISITOR
 from threadloom.db.rows import ThreadRow
@@ -24,6 +25,12 @@ from threadloom.testing import ScriptedModel, ScriptedModels
 WRITERS = 4
 """Threads that write, at most."""
 BUSY = "The server is currently overloaded with other requests. Please try again in a moment."
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowded machine takes longer to begin a transaction than a request may wait in a crowd."""
+    monkeypatch.setattr(gate, "CROWDED_PATIENCE", 20.0)
 
 
 @pytest.fixture
@@ -146,8 +153,9 @@ async def test_open_streams_take_no_place(narrow: Running, model: ScriptedModel)
 
 
 async def test_who_waits_too_long_in_a_crowd_is_refused_and_nothing_is_written(
-    database_url: str,
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(gate, "CROWDED_PATIENCE", 0.1)
     models = ScriptedModels(ScriptedModel())
     async with running_server(database_url, models, with_worker=False) as server:
         server.check.expected_statuses = {503}
