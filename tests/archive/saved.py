@@ -38,6 +38,25 @@ def file(number: int, content: bytes, name: str, **fields: Any) -> Json:
     }
 
 
+def store(number: int, **fields: Any) -> Json:
+    return {
+        "id": id_of("vs_", number),
+        "object": "vector_store",
+        "created_at": BEGAN + number,
+        **fields,
+    }
+
+
+def in_store(number: int, store: int, **fields: Any) -> Json:
+    return {
+        "id": id_of("file-", number),
+        "object": "vector_store.file",
+        "created_at": BEGAN + number,
+        "vector_store_id": id_of("vs_", store),
+        **fields,
+    }
+
+
 def page(*objects: Json) -> bytes:
     return orjson.dumps({"object": "list", "data": objects, "has_more": False})
 

@@ -12,7 +12,17 @@ import pytest
 from tests.api.wire import Json
 from tests.archive.conftest import Place
 from tests.archive.generator import assistant, id_of, thread
-from tests.archive.saved import file, lines, message, page, write_directory, write_tar, write_zip
+from tests.archive.saved import (
+    file,
+    in_store,
+    lines,
+    message,
+    page,
+    store,
+    write_directory,
+    write_tar,
+    write_zip,
+)
 from threadloom.archive.documents import MAX_DOCUMENT
 
 SECRET = b"A secret of the machine."
@@ -170,6 +180,25 @@ async def test_another_project_is_out_of_reach(
         id_of("msg_", 3): "its thread belongs to another project",
         id_of("msg_", 2): f"it names {id_of('asst_', 1)}, which belongs to another project",
     }
+
+
+async def test_an_archive_does_not_bring_the_bytes_of_another_projects_file_into_a_store(
+    new_place: Callable[[], Place], tmp_path: Path
+) -> None:
+    place = new_place()
+    mine = file(1, SECRET, "secret.txt")
+    entries = {"a.json": page(mine), "secret.txt": SECRET}
+    await imported(place, write_directory(tmp_path / "mine", entries), "--project", "first")
+    entries = {"a.jsonl": lines(mine, store(1), in_store(1, 1)), "secret.txt": SECRET}
+    other = write_directory(tmp_path / "other", entries)
+    dry = await imported(place, other, "--project", "second", "--dry-run")
+    report = await imported(place, other, "--project", "second")
+    assert report | {"dry_run": True} == dry
+    assert report["imported"] == {"vector stores": 1}
+    assert reasons(report) == [
+        (mine["id"], "its id belongs to another project"),
+        (mine["id"], "the file itself is not there"),
+    ]
 
 
 async def test_what_differs_stays_as_it_is(sqlite_place: Place, tmp_path: Path) -> None:

@@ -182,12 +182,13 @@ def store_files_in_stores(
     """Files in vector stores: they are queued, and workers take them in again."""
     batch = Batch(tx, known, write=write)
     new = batch.look(items)
-    files = owners_of(tx, (item.saved.id for item in new))
+    files = dict.fromkeys(known, tx.project_id) | owners_of(tx, (item.saved.id for item in new))
     room = room_in(tx, {item.saved.parent for item in new})
     for item in new:
         saved = item.saved
         assert isinstance(saved, SavedStoreFile)
-        if saved.id not in known and files.get(saved.id) != tx.project_id:
+        # An id that the archive has counts for nothing where the file of that id is another project's.
+        if files.get(saved.id) != tx.project_id:
             batch.skip(item, "the file itself is not there")
         elif saved.parent not in known and batch.owner(saved.parent) != tx.project_id:
             batch.skip(item, "its vector store is not there")

@@ -45,7 +45,11 @@ WRITES = 2
 """Transactions of ingestion that wait for the database at once."""
 HOUR = 3_600.0
 VECTORS = np.dtype("<f2")
-FILE = select(FileRow.filename, FileRow.blobs).where(FileRow.id == bindparam("file_id"))
+FILE = (
+    select(FileRow.filename, FileRow.blobs)
+    .where(FileRow.id == bindparam("file_id"))
+    .where(FileRow.project_id == bindparam("project_id"))
+)
 CHUNKS = ChunkRow.store_file_seq == bindparam("seq")
 LAST_CHUNK = (
     select(ChunkRow.position, ChunkRow.text)
@@ -264,7 +268,8 @@ def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
 def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
     """What there is to do for a claimed file; None when it was tried too often or is gone. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
-    file = tx.session.execute(FILE, {"file_id": row.file_id}).one_or_none()
+    wanted = {"file_id": row.file_id, "project_id": row.project_id}
+    file = tx.session.execute(FILE, wanted).one_or_none()
     if file is None:
         close(tx, row, "invalid_file", "The file was deleted before it was processed.")
         return None
