@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.support.server import Running
 from threadloom.cli import cli
-from threadloom.testing.upstream import Upstream, error_answer, json_answer
+from threadloom.testing.upstream import Answer, Script, Upstream, error_answer, json_answer
 
 COMPLETION = {
     "object": "chat.completion",
@@ -97,6 +97,19 @@ async def bad_providers(folder: Path) -> AsyncGenerator[Path]:
         config = folder / "providers.yaml"
         config.write_text(yaml.safe_dump({"providers": providers}))
         yield config
+
+
+@dataclass
+class Choosy(Upstream):
+    """Knows its own models, and calls the function that it is offered."""
+
+    unlisted: tuple[str, ...] = ()
+
+    def _complete(self, headers: dict[str, str], request: dict[str, Any]) -> Answer:
+        if request["model"] not in (*self.models, *self.unlisted):
+            return error_answer(404, {"message": "No such model.", "code": "model_not_found"})
+        calls = ('get_weather {"city":"Paris"}',) if request.get("tools") else ()
+        return self._scripted(Script({}, calls), request)
 
 
 class HoldingProxy:

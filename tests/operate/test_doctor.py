@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tests.db.test_migrations import config_on
 from tests.faults.processes import free_port
-from tests.operate.arena import HoldingProxy, bad_providers, diagnose, run, settings_of
+from tests.operate.arena import Choosy, HoldingProxy, bad_providers, diagnose, run, settings_of
 from tests.support.postgres import Postgres, sqlalchemy_url
 from tests.support.server import Running, running_server
 from threadloom.db.engine import connect, create_engine
@@ -180,11 +180,44 @@ async def test_a_model_that_assistants_name_and_nobody_has_is_found(
 ) -> None:
     async with small.openai() as client:
         await client.beta.assistants.create(model="gpt-4o")
-    async with Upstream(models=("other",)) as upstream:
+    async with Choosy(models=("other",)) as upstream:
         upstream_at = {"THREADLOOM_UPSTREAM__BASE_URL": upstream.base_url}
         says, mend = (await diagnose({**settings_of(small), **upstream_at})).red("model gpt-4o")
-    assert says == "assistants name it, and no provider has it"
+    assert says.startswith("assistants name it, and upstream does not list gpt-4o: ")
+    assert "status 404" in says
     assert 'THREADLOOM_ALIASES={"gpt-4o": "<a model>"}' in mend
+
+
+async def test_an_alias_that_leads_to_no_model_is_found(small: Running, tmp_path: Path) -> None:
+    async with small.openai() as client:
+        await client.beta.assistants.create(model="fast")
+    async with Choosy(models=("other",)) as upstream:
+        variables = {
+            **settings_of(small),
+            "THREADLOOM_UPSTREAM__BASE_URL": upstream.base_url,
+            "THREADLOOM_ALIASES": '{"fast": "gone", "spare": "lost", "good": "other"}',
+        }
+        found = await diagnose(variables)
+        assert "does not list gone" in found.red("model fast")[0]
+        assert "it is an alias, and upstream does not list lost" in found.red("model spare")[0]
+        assert found.colours["model upstream/other"] == "green"
+        assert "model good" not in found.findings
+        config = tmp_path / "named.yaml"
+        named = f"{{name: named, base_url: '{upstream.base_url}', models: {{other: {{}}}}}}"
+        config.write_text(f"providers: [{named}]")
+        del variables["THREADLOOM_UPSTREAM__BASE_URL"]
+        says, _ = (await diagnose(variables, "--config", str(config))).red("model fast")
+    assert says == "assistants name it, and no provider has it"
+
+
+async def test_a_name_that_a_provider_takes_without_listing_it_is_fine(small: Running) -> None:
+    async with small.openai() as client:
+        await client.beta.assistants.create(model="llama3")
+    async with Choosy(models=("llama3:latest",), unlisted=("llama3",)) as upstream:
+        upstream_at = {"THREADLOOM_UPSTREAM__BASE_URL": upstream.base_url}
+        found = await diagnose({**settings_of(small), **upstream_at})
+    assert found.colours["model llama3"] == "green", found.findings
+    assert found.colours["model upstream/llama3:latest"] == "green"
 
 
 async def test_a_proxy_that_holds_events_back_is_found(small: Running) -> None:

@@ -1,7 +1,7 @@
 """The models that answer, and the one that embeds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from threadloom.commands.doctor.findings import Finding, green, red
 from threadloom.commands.doctor.records import Embedded
@@ -9,7 +9,7 @@ from threadloom.config import Settings, Upstream
 from threadloom.errors import StartError
 from threadloom.ids import RandomIds
 from threadloom.llm.chat import ModelError, Route
-from threadloom.llm.router import Router, build_models
+from threadloom.llm.router import Router, build_models, is_pattern
 from threadloom.llm.trial import attempt
 from threadloom.retrieval.embedder import EmbeddingError
 from threadloom.retrieval.embedders import open_embedder
@@ -40,12 +40,17 @@ async def check_models(settings: Settings, used: Sequence[str]) -> AsyncIterator
     careful = settings.model_copy(update={"models": calls})
     try:
         async with build_models(careful, RandomIds()) as every:
-            wanted = [*settings.aliases.values(), *used]
-            targets = [one.name for one in [resolved(every, name) for name in wanted] if one]
+            wanted = [
+                target if is_pattern(name) else name for name, target in settings.aliases.items()
+            ]
+            routes = [one for name in [*wanted, *used] if (one := resolved(every, name))]
+        targets = [one.name for one in routes]
+        listed: dict[str, Sequence[str]] = {}
         for name, one in alone(careful):
-            async for finding in check_provider(name, one, targets):
+            listed[name] = await listed_by(one)
+            async for finding in check_provider(name, one, listed[name], targets):
                 yield finding
-        async for finding in check_used(careful, used):
+        async for finding in check_names(careful, used, listed):
             yield finding
     except StartError as error:
         yield red("models", str(error), ADDRESS)
@@ -65,12 +70,17 @@ def alone(settings: Settings) -> list[tuple[str, Settings]]:
     ]
 
 
+async def listed_by(settings: Settings) -> Sequence[str]:
+    """What the only provider of these settings says that it has; empty if it does not say."""
+    async with build_models(settings, RandomIds()) as models:
+        return [one.id for one in await models.available()]
+
+
 async def check_provider(
-    name: str, settings: Settings, targets: Sequence[str]
+    name: str, settings: Settings, listed: Sequence[str], targets: Sequence[str]
 ) -> AsyncIterator[Finding]:
     """The models that are named in the settings and by assistants, or else the first that it lists."""
     async with build_models(settings, RandomIds()) as models:
-        listed = [one.id for one in await models.available()]
         if models.is_embedded or (settings.providers and settings.providers[0].models):
             chosen = listed
         else:
@@ -81,19 +91,30 @@ async def check_provider(
                 yield await check_model(f"model {name}/{one}", route)
 
 
-async def check_used(settings: Settings, used: Sequence[str]) -> AsyncIterator[Finding]:
-    """Names that assistants have and no provider."""
+async def check_names(
+    settings: Settings, used: Sequence[str], listed: Mapping[str, Sequence[str]]
+) -> AsyncIterator[Finding]:
+    """Aliases, and names that assistants have, that lead to no model. `listed` is by provider."""
+    exact = [name for name in settings.aliases if not is_pattern(name)]
     async with build_models(settings, RandomIds()) as models:
         if models.is_embedded:
             return
-        listed = {one.id for one in await models.available()}
-        for name in used:
+        for name in dict.fromkeys([*exact, *used]):
+            whose = "assistants name it" if name in used else "it is an alias"
+            mend = f'Lead it to one that there is: THREADLOOM_ALIASES={{"{name}": "<a model>"}}.'
             route = resolved(models, name)
-            if route is None or (listed and name not in listed and route.name not in listed):
-                mend = (
-                    f'Lead it to one that there is: THREADLOOM_ALIASES={{"{name}": "<a model>"}}.'
-                )
-                yield red(f"model {name}", "assistants name it, and no provider has it", mend)
+            if route is None:
+                yield red(f"model {name}", f"{whose}, and no provider has it", mend)
+                continue
+            known = listed.get(route.provider)
+            if not known or route.name in known:
+                continue
+            # Some take more names than they list: `llama3` is `llama3:latest`.
+            finding = await check_model(f"model {name}", route)
+            if finding.mend == ADDRESS:
+                says = f"{whose}, and {route.provider} does not list {route.name}: {finding.says}"
+                finding = red(finding.check, says, mend)
+            yield finding
 
 
 def resolved(models: Router, name: str) -> Route | None:
