@@ -47,6 +47,25 @@ async def test_show_tells_what_is_set_and_where(tmp_path: Path) -> None:
     assert "hunter" not in done.output + table
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:hun/t?er@db/x", "postgresql://me:***@db/x"),
+        ("postgresql://me:hunt@er@db/x", "postgresql://me:***@db/x"),
+        (
+            "postgresql://db/x?user=me&password=hunter&sslmode=require",
+            "postgresql://db/x?user=me&password=***&sslmode=require",
+        ),
+        ("postgresql://db/x?sslpassword=hunter", "postgresql://db/x?sslpassword=***"),
+        ("postgresql://db:5432/x?application_name=a", "postgresql://db:5432/x?application_name=a"),
+    ],
+)
+async def test_passwords_in_addresses_are_masked(url: str, shown: str) -> None:
+    done = await run({"THREADLOOM_DATABASE__URL": url}, "config", "show", "--json")
+    found = {one["name"]: one["value"] for one in json.loads(done.output)}
+    assert found["database.url"] == shown
+
+
 async def test_the_example_is_empty_and_all_of_it_is_the_defaults(tmp_path: Path) -> None:
     example = (await run({}, "config", "example")).output
     assert yaml.safe_load(example) is None
@@ -121,6 +140,14 @@ async def test_init_leaves_a_file_alone_unless_it_is_forced(tmp_path: Path) -> N
     assert "THREADLOOM_AUTH__ADMIN_KEY=sk-known\n" in file.read_text()
     assert "# THREADLOOM_UPSTREAM__API_KEY=\n" in file.read_text()
     assert names(tmp_path) == [".env"]
+
+
+async def test_init_keeps_the_secrets_of_the_file_it_writes_anew(tmp_path: Path) -> None:
+    file = tmp_path / "production.env"
+    assert (await run({}, "init", "--file", str(file), "--base-url", "http://x/v1")).code == 0
+    first = file.read_text()
+    assert (await run({}, "init", "--force", "--file", str(file))).code == 0
+    assert file.read_text() == first
 
 
 def names(folder: Path) -> list[str]:

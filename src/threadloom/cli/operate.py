@@ -7,7 +7,7 @@ import typer
 
 from threadloom.cli.options import ConfigFile, DataDir, settings_of, start
 from threadloom.cli.output import AsJson, note, show_json, show_table
-from threadloom.config import Settings
+from threadloom.config import Settings, load_settings
 from threadloom.errors import StartError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def init(
     """
     from threadloom.commands import init as init_commands
 
-    settings = settings_of(None, None)
     init_commands.refuse_existing(path, force=force)
+    settings = load_settings({}, env_file=path)
     api_key = None
     if init_commands.is_asked():
         base_url = (
@@ -43,7 +43,7 @@ def init(
         )
         if base_url and settings.upstream.api_key is None:
             api_key = ask("Its key (empty: none)", hidden=True)
-    chosen = init_commands.values(settings, base_url=base_url, api_key=api_key)
+    chosen = init_commands.values(settings, path, base_url=base_url, api_key=api_key)
     init_commands.write(path, init_commands.text_of(chosen))
     note(f"Wrote {path}: the admin key and PostgreSQL's password are in it.")
 

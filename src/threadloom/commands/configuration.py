@@ -18,7 +18,8 @@ from threadloom.llm.router import build_models
 from threadloom.retrieval.embedders import open_embedder
 from threadloom.sandbox.opening import open_sandbox
 
-PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
+PASSWORD = re.compile(r"(://[^:/@\s]*:)\S+(?=@)|([?&](?:ssl)?password=)[^&#\s]+")
+"""Of a user before the host, whatever is in it, or among the parameters."""
 HEAD = """\
 # All settings of Threadloom, with their defaults. Take the # before a name away, and before the names of its sections,
 # to change it. An environment variable wins over this file: runs.lease is THREADLOOM_RUNS__LEASE there.
@@ -63,7 +64,7 @@ def without_passwords(value: Any) -> Any:
     """The same without the passwords of addresses."""
     match value:
         case str():
-            return PASSWORD.sub(r"\1:***@", value)
+            return PASSWORD.sub(r"\1\2***", value)
         case list():
             return [without_passwords(one) for one in value]  # pyright: ignore[reportUnknownVariableType] - JSON
         case dict():

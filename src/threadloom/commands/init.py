@@ -26,14 +26,14 @@ ABOUT = {
 }
 
 
-def values(settings: Settings, *, base_url: str | None, api_key: str | None) -> Mapping[str, str]:
-    """What the file is to hold: what was given, what is set already, and new secrets for the rest."""
+def values(
+    settings: Settings, path: Path, *, base_url: str | None, api_key: str | None
+) -> Mapping[str, str]:
+    """What the file is to hold: what was given, what is set already, there or elsewhere, and new secrets for the rest."""
     upstream = settings.upstream
     chosen = {
         ADMIN_KEY: revealed(settings.auth.admin_key) or "sk-" + secrets.token_urlsafe(32),
-        PASSWORD: variable(PASSWORD)
-        or dotenv_values(".env").get(PASSWORD)
-        or secrets.token_hex(24),
+        PASSWORD: variable(PASSWORD) or dotenv_values(path).get(PASSWORD) or secrets.token_hex(24),
         BASE_URL: base_url or upstream.base_url or "",
         API_KEY: api_key or revealed(upstream.api_key) or "",
     }
