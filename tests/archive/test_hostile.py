@@ -1,7 +1,9 @@
 """Archives come from anywhere: nothing of them leads outside, fills the memory or reaches another project."""
 
+import gzip
 import os
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +103,65 @@ async def test_what_unpacks_to_far_more_than_its_size_is_refused(
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(write_tar(tmp_path / "a.tar.gz", {"a.json": GOOD * 9}).read_bytes()[:90])
     assert "Cannot read" in await sqlite_place.commands.refused("import", str(cut))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+async def test_compression_that_unpacks_without_a_bound_is_not_read(
+    method: int, sqlite_place: Place, tmp_path: Path
+) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("good.json", GOOD)
+        made.writestr("other.json", page(assistant(2)), method)
+    report = await imported(sqlite_place, archive)
+    assert report["imported"] == {"assistants": 1}
+    assert reasons(report) == [("other.json", "it is compressed otherwise than by deflate")]
+
+
+LARGE = 2 * MAX_DOCUMENT
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """A header of a tar with as much after it as it says."""
+    one = tarfile.TarInfo("x")
+    one.type, one.size = kind, size
+    return one.tobuf(tarfile.GNU_FORMAT) + b"x" * size + b"\0" * (-size % tarfile.BLOCKSIZE)
+
+
+def sparse() -> bytes:
+    """A header of a sparse file, which says that its map goes on."""
+    block = bytearray(tarfile.TarInfo("x").tobuf(tarfile.GNU_FORMAT))
+    block[156:157], block[482] = tarfile.GNUTYPE_SPARSE, 1
+    block[148:156] = b"%06o\0 " % (256 + sum(block[:148]) + sum(block[156:]))
+    numbers = b"00000000001\0" * 42 + b"\1" + b"\0" * 7
+    return bytes(block) + numbers * (LARGE // tarfile.BLOCKSIZE)
+
+
+HEADERS = {
+    "long name": lambda: header(tarfile.GNUTYPE_LONGNAME, LARGE),
+    "long link": lambda: header(tarfile.GNUTYPE_LONGLINK, LARGE),
+    "attributes": lambda: header(tarfile.XHDTYPE, LARGE),
+    "attributes of all": lambda: header(tarfile.XGLTYPE, LARGE),
+    "map": sparse,
+    "chain": lambda: header(tarfile.GNUTYPE_LONGNAME, 1) * 2_000,
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+async def test_headers_of_a_tar_take_no_memory(
+    kind: str, sqlite_place: Place, tmp_path: Path
+) -> None:
+    good = tarfile.TarInfo("good.json")
+    good.size = len(GOOD)
+    first = good.tobuf(tarfile.GNU_FORMAT) + GOOD + b"\0" * (-len(GOOD) % tarfile.BLOCKSIZE)
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(gzip.compress(first + HEADERS[kind]() + first + b"\0" * 1024, 1))
+    tracemalloc.start()
+    refused = await sqlite_place.commands.refused("import", str(archive))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.startswith(f"Cannot read {archive}: ")
+    assert peak < LARGE
 
 
 WRONG = [

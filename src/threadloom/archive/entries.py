@@ -23,13 +23,22 @@ BLOWN_UP = 200
 SPARE = 64 * 1024 * 1024
 """An archive may unpack to this many times its size, and this much more."""
 ENCRYPTED = 1
-METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Of the others zipfile unpacks all that a piece of the archive holds at once, however much that is."""
+MAX_HEADER = 64 * 1024
+"""Bytes of a tar header for a long name or for attributes: tarfile reads it whole."""
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
-    *(EOFError, OSError, ValueError, NotImplementedError),
+    *(EOFError, OSError, ValueError, NotImplementedError, RecursionError),
 )
 """What reading a damaged archive raises."""
 NUMBER = re.compile("[0-9]+")
+EXTENDED = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+"""Types of headers that say more of the next one."""
+SPARSE = "it holds sparse files: make it without them"
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -211,7 +220,21 @@ def untaken(one: zipfile.ZipInfo) -> str | None:
         return "it is a link or no regular file"
     if one.flag_bits & ENCRYPTED:
         return "it is encrypted"
-    return None if one.compress_type in METHODS else "its compression is not known"
+    return None if one.compress_type in METHODS else "it is compressed otherwise than by deflate"
+
+
+class Member(tarfile.TarInfo):
+    """A header of a tar, which takes no more memory than honest ones do; a hostile one raises ReadError."""
+
+    def _proc_member(self, of: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0 or (self.type in EXTENDED and self.size > MAX_HEADER):
+            raise tarfile.ReadError("one of its headers is too large")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(SPARSE)
+        return super()._proc_member(of)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - typeshed has it not
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError(SPARSE)
 
 
 class Tar:
@@ -223,12 +246,12 @@ class Tar:
             pass
 
     def all(self, refused: Refused) -> Iterator[Entry]:
-        unpacked = 0
         with self._open() as tar:
-            for count, one in enumerate(tar, 1):
+            for count, one in enumerate(iter(tar.next, None), 1):
+                # It would keep all headers until its end.
+                tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - typeshed has it not
                 refuse_too_many(count)
-                unpacked += one.size
-                refuse_bomb(self._path, unpacked)
+                refuse_bomb(self._path, one.offset_data + one.size)
                 path = one.name.removeprefix("./")
                 if one.isdir() or hidden(path):
                     continue
@@ -246,7 +269,7 @@ class Tar:
                 yield entry
 
     def _open(self) -> tarfile.TarFile:
-        return tarfile.open(self._path, "r:*")
+        return tarfile.open(self._path, "r:*", tarinfo=Member)
 
     def close(self) -> None:
         """Nothing is open."""
