@@ -192,3 +192,22 @@ async def test_runs_and_steps_are_history(sqlite_place: Place, tmp_path: Path) -
         "file_search",
         "function",
     ]
+
+
+async def test_one_original_serves_all_files_of_its_name_and_no_file_takes_anothers_bytes(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    three = [file(number, b"once", "once.txt") for number in range(3)]
+    gone, other = file(3, b"mine", "a.txt"), file(4, b"else", "a.txt")
+    folder = f"files/{other['id']}"
+    entries = {
+        "files.json": page(*three, gone, other),
+        "originals/once.txt": b"once",
+        f"{folder}/a.txt": b"else",
+        f"files/{id_of('file-', 9)}/a.txt": b"none",
+    }
+    archive = write_directory(tmp_path / "saved", entries)
+    report = await sqlite_place.commands.json("import", str(archive))
+    assert report["imported"] == {"files": 4}
+    (skipped,) = report["reasons"]
+    assert (skipped["id"], skipped["reason"]) == (gone["id"], "its content is not in the archive")

@@ -1,8 +1,10 @@
 """Bytes of files: where they are in an archive, and their way into the file storage."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +23,8 @@ from threadloom.db.tx import ProjectTx
 from threadloom.files.strays import keep, new_blob
 
 PIECE = 1024 * 1024
+AN_ID = re.compile("(file|assistant)-[A-Za-z0-9]{16,}")
+"""What a folder is called that belongs to one file, also to one that the archive does not have."""
 Pieces = Callable[[], AsyncIterator[bytes]]
 
 
@@ -52,7 +56,7 @@ class ArchivedContents:
             *self._spool.contents_in(file.id),
             *self._spool.contents_named(file.id),
             *self._spool.contents_like(f"{file.id}."),
-            *self._spool.contents_named(file.filename),
+            *self._called(file),
         ]
         if not found:
             raise NoContent("its content is not in the archive")
@@ -62,6 +66,17 @@ class ArchivedContents:
             raise NoContent(f"its content, {path}, has {size} bytes and not {file.bytes}")
         self._spool.use_content(fitting[0])
         return fitting[0]
+
+    def _called(self, file: SavedFile) -> list[tuple[str, int]]:
+        """Entries with the file's name, but not what lies in the folder of another file."""
+        named = self._spool.contents_named(file.filename)
+        folders = {path: PurePosixPath(path).parent.name for path, _ in named}
+        others = self._spool.known([*folders.values()])
+        return [
+            (path, size)
+            for path, size in named
+            if folders[path] not in others and not AN_ID.fullmatch(folders[path])
+        ]
 
     def each(self, places: Sequence[str]) -> Iterator[tuple[str, Pieces]]:
         for entry in self._entries.some(places):

@@ -17,7 +17,9 @@ SCHEMA = """
         newest_first INT, page TEXT, place INT, location TEXT, body TEXT
     );
     CREATE INDEX parts ON objects (kind, parent);
-    CREATE TABLE contents (path TEXT PRIMARY KEY, name TEXT, folder TEXT, size INT, reason TEXT) WITHOUT ROWID;
+    CREATE TABLE contents (
+        path TEXT PRIMARY KEY, name TEXT, folder TEXT, size INT, reason TEXT, used INT
+    ) WITHOUT ROWID;
     CREATE INDEX named ON contents (name);
     CREATE INDEX placed ON contents (folder);
 """
@@ -69,15 +71,16 @@ class Spool:
         """An entry that may be the content of a file; if it is not, the reason tells why it was not read."""
         folder, _, name = path.rpartition("/")
         values = (path, name, folder.rpartition("/")[2], size, reason)
-        self._sql.execute("INSERT OR IGNORE INTO contents VALUES (?,?,?,?,?)", values)
+        self._sql.execute("INSERT OR IGNORE INTO contents VALUES (?,?,?,?,?,0)", values)
 
     def use_content(self, path: str) -> None:
-        self._sql.execute("DELETE FROM contents WHERE path = ?", (path,))
+        """It is the content of a file, and may be that of others: people keep one original of what they uploaded often."""
+        self._sql.execute("UPDATE contents SET used = 1 WHERE path = ?", (path,))
 
     def unread(self) -> list[tuple[str, str]]:
         """JSON that is neither objects nor the content of a file, and why."""
         return self._sql.execute(
-            "SELECT path, reason FROM contents WHERE reason IS NOT NULL"
+            "SELECT path, reason FROM contents WHERE reason IS NOT NULL AND NOT used"
         ).fetchall()
 
     def forget(self, key: str) -> None:
@@ -135,17 +138,19 @@ class Spool:
         return found
 
     def contents_like(self, prefix: str) -> list[tuple[str, int]]:
-        """Entries whose name begins so."""
-        statement = "SELECT path, size FROM contents WHERE name >= ? AND name < ? ORDER BY path"
+        """Entries whose name begins so; here and below those come first that are no file's content yet."""
+        statement = (
+            "SELECT path, size FROM contents WHERE name >= ? AND name < ? ORDER BY used, path"
+        )
         return self._sql.execute(statement, (prefix, prefix + "\U0010ffff")).fetchall()
 
     def contents_named(self, name: str) -> list[tuple[str, int]]:
-        statement = "SELECT path, size FROM contents WHERE name = ? ORDER BY path"
+        statement = "SELECT path, size FROM contents WHERE name = ? ORDER BY used, path"
         return self._sql.execute(statement, (name,)).fetchall()
 
     def contents_in(self, folder: str) -> list[tuple[str, int]]:
         """Entries of a folder of this name, wherever that is."""
-        statement = "SELECT path, size FROM contents WHERE folder = ? ORDER BY path"
+        statement = "SELECT path, size FROM contents WHERE folder = ? ORDER BY used, path"
         return self._sql.execute(statement, (folder,)).fetchall()
 
 
