@@ -19,6 +19,7 @@ from threadloom.api.edge import OPENAI_VERSION, ORGANIZATION, UNGATED_PATHS, new
 from threadloom.api.gate import Gate
 from threadloom.db.columns import dumps
 from threadloom.errors import Overloaded
+from threadloom.telemetry import metrics
 
 HARD = 2
 """At so many times the bound a connection is not even answered."""
@@ -87,6 +88,7 @@ class Protocol(HttpToolsProtocol):
         if self.url in OPEN:
             return None
         if self._is_beyond:
+            metrics.HTTP_REFUSED.add()
             return Overloaded("The server has too many open connections.")
         if self._gate.is_full(self._parser.get_method().decode()) and self._has_little_to_say():
             return self._gate.refusal()

@@ -56,6 +56,7 @@ class Server(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                proxy_headers=False,  # nobody is to become this machine by a header
                 http=protocol_of(context.gate, settings.max_connections),
                 timeout_graceful_shutdown=GRACE,
             )
@@ -84,18 +85,17 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings, *, with_worker: bool) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     async with open_context(settings) as context:
-        # Before the first key is made: a start that fails must not use up the only time it is shown.
         listening = listen(settings.server.host, settings.server.port)
         await warn_of_outdated(context)
         background = Background(
             context, Parsers(settings.file_search), open_sandbox(settings.code_interpreter)
         )
-        key = None if settings.auth.admin_key else await context.database.write(first_key)
-        lines = await banner(context, key)
 
         def stop() -> None:
             context.feed.close()
             background.drain()
+
+        lines: list[str] = []
 
         def announce(port: int) -> None:
             print(*lines, sep="\n", file=sys.stderr)  # noqa: T201
@@ -107,13 +107,16 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
         async with (
             present(context.database, kind),
             observed(settings.telemetry, context.database),
-            asyncio.TaskGroup() as tasks,
         ):
-            if with_worker:
-                tasks.create_task(background.run())
             more = [listening.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]
-            await server.serve(sockets=[listening, *more])
-            stop()
+            # Last of all: a start that fails must not use up the only time that the first key is shown.
+            key = None if settings.auth.admin_key else await context.database.write(first_key)
+            lines.extend(await banner(context, key))
+            async with asyncio.TaskGroup() as tasks:
+                if with_worker:
+                    tasks.create_task(background.run())
+                await server.serve(sockets=[listening, *more])
+                stop()
 
 
 def listen(host: str, port: int) -> socket:
