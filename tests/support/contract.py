@@ -99,6 +99,8 @@ class ContractCheck:
         events = list(events_of(exchange.body.decode()))
         for name, data in events:
             self._document.check_event(name, data)
+        if exchange.path.endswith("/events") and [name for name, _ in events] == ["done"]:
+            return  # nothing is kept any more of what this run told
         if not exchange.is_resumed and events and events[-1][0] == "done":
             for stream in streams_of(events):
                 check_order(stream)
