@@ -1,11 +1,13 @@
 """Backups: what is restored is what was there, on either database and storage."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from tests.api.wire import get, make_file, post
@@ -23,7 +25,7 @@ from threadloom.db.tx import Tx
 from threadloom.errors import StartError
 from threadloom.files.strays import HELD, HELD_FOR
 from threadloom.files.sweeping import SKEW, sweep
-from threadloom.keeping.backup import hold, holding_blobs
+from threadloom.keeping.backup import Hold, hold, holding_blobs, renew
 from threadloom.keeping.layout import CHECKSUM, MANIFEST, read_manifest, write_manifest
 from threadloom.testing import FakeSandbox, FrozenClock, LineParser, ScriptedModel, ScriptedModels
 
@@ -242,6 +244,57 @@ async def test_a_backup_does_not_take_the_place_of_another(places: Places) -> No
     assert [one.name for one in backup.parent.iterdir() if "unfinished" in one.name] == []
 
 
+async def test_a_backup_without_bytes_of_files_does_not_look_whole(places: Places) -> None:
+    place = migrated(places.new("sqlite"))
+    async with still(place) as server, server.http() as http:
+        for content in (b"one", b"two"):
+            await make_file(http, content)
+        (first, second) = (one for one in parts(place.folder / "files") if one.stat().st_size == 3)
+    first.unlink()
+    backup = place.folder / "backup"
+    arguments = ["backup", "create", str(backup)]
+    result = await asyncio.to_thread(CliRunner().invoke, cli, arguments, env=place.environment)
+    assert (result.exit_code, "1 files have no bytes" in result.stderr) == (1, True)
+    result = CliRunner().invoke(cli, ["backup", "verify", str(backup), "--json"])
+    assert result.exit_code == 1
+    assert orjson.loads(result.stdout)["faults"] == ["1 files had no bytes when it was made."]
+    target = places.new("sqlite")
+    await target.command("backup", "restore", str(backup))
+    async with still(target) as server, server.http() as http:
+        assert len((await get(http, "/files"))["data"]) == 2
+    second.unlink()
+    with pytest.raises(StartError, match="None of the files has its bytes"):
+        await place.command("backup", "create", str(place.folder / "other"))
+    assert not (place.folder / "other").exists()
+
+
+async def test_a_renewal_that_failed_is_tried_again_and_one_too_late_is_told(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(migrated(places.new("sqlite")).url)
+    clock, tried, failing = FrozenClock(), asyncio.Semaphore(0), [True, True]
+
+    def renew_later(*of: Any) -> None:
+        tried.release()
+        if failing and failing.pop():
+            raise OperationalError("UPDATE", {}, Exception("locked"))
+        renew(*of)
+
+    monkeypatch.setattr("threadloom.keeping.backup.RENEW_EVERY", 0.01)
+    monkeypatch.setattr("threadloom.keeping.backup.renew", renew_later)
+    async with holding_blobs(engine, clock):
+        for _ in range(4):
+            await asyncio.wait_for(tried.acquire(), 10)
+    late = holding_blobs(engine, clock)
+    await late.__aenter__()
+    clock.advance(HELD_FOR + 1)
+    for _ in range(2):
+        await asyncio.wait_for(tried.acquire(), 10)
+    with pytest.raises(StartError, match="nothing was kept"):
+        await late.__aexit__(None, None, None)
+    engine.dispose()
+
+
 async def test_what_cannot_be_backed_up_is_told_in_a_sentence(places: Places) -> None:
     place = places.new("sqlite")
     with pytest.raises(StartError, match="There is no database at"):
@@ -309,7 +362,7 @@ async def test_a_backup_that_died_holds_nothing_for_long(database_url: str) -> N
         running_server(database_url, models, clock=clock, with_worker=False) as server,
         server.http() as http,
     ):
-        hold(server.database.engine, f"{HELD}1", clock)
+        hold(server.database.engine, Hold(f"{HELD}1", clock.now() + HELD_FOR))
         await http.delete(f"/files/{(await make_file(http, b'text'))['id']}")
         clock.advance(HELD_FOR + SKEW)
         await sweep(server.database, server.context.blobs)

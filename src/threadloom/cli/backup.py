@@ -20,18 +20,19 @@ Made = Annotated[Path, typer.Argument(help="A backup's directory.")]
 def create_backup(
     path: New, json: AsJson = False, data_dir: DataDir = None, config: ConfigFile = None
 ) -> None:
-    """Back up the database and the files it refers to, while the server works."""
+    """Back up the database and the files it refers to, while the server works. Ends with 1 when files had no bytes."""
     from threadloom.commands import backup as commands
 
     manifest = start(commands.create(settings_of(data_dir, config), path))
     tell(manifest, f"Backed up to {path}", json=json)
     if manifest.missing_blobs:
         note(f"{manifest.missing_blobs} files have no bytes: see `threadloom db orphans`.")
+        raise typer.Exit(1)
 
 
 @backup.command("verify")
 def verify_backup(path: Made, json: AsJson = False) -> None:
-    """Read every byte of a backup, and say what is not as it was. Ends with 1 when something is wrong."""
+    """Read every byte of a backup, and say what is not as it was. Ends with 1 when something is wrong or missing."""
     from threadloom.commands import backup as commands
 
     manifest, faults = commands.verify(path)

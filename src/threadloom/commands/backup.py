@@ -30,7 +30,11 @@ async def create(settings: Settings, path: Path) -> Manifest:
 
 def verify(path: Path) -> tuple[Manifest, list[str]]:
     """What the backup holds, and what is wrong with it. Raises StartError."""
-    return read_manifest(path), list(faults_of(path))
+    manifest = read_manifest(path)
+    faults = list(faults_of(path))
+    if manifest.missing_blobs:
+        faults.append(f"{manifest.missing_blobs} files had no bytes when it was made.")
+    return manifest, faults
 
 
 async def restore(settings: Settings, path: Path, *, force: bool) -> Manifest:

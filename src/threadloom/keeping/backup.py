@@ -8,13 +8,15 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
 import orjson
 from sqlalchemy import Connection, Engine, Table, delete, insert, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom import __version__
 from threadloom.blobs import Blobs
@@ -41,6 +43,10 @@ KEYS = "keys"
 AT_ONCE = 8
 """Blobs that are copied at the same time."""
 RENEW_EVERY = HELD_FOR / 5
+LAPSED = (
+    "The database did not answer for so long that bytes of deleted files may be missing: nothing was kept, "
+    "begin again."
+)
 NOTHING = Part(path="", sha256="", bytes=0, lines=0)
 
 
@@ -78,39 +84,67 @@ async def write_backup(engine: Engine, blobs: Blobs, clock: Clock, folder: Path)
     async with holding_blobs(engine, clock):
         rows = await asyncio.to_thread(write_rows, engine, folder, int(clock.now()))
         manifest = await copy_blobs(blobs, folder, rows)
+    refuse_no_bytes(manifest)
     write_manifest(folder, manifest)
     return manifest
 
 
+def refuse_no_bytes(manifest: Manifest) -> None:
+    """That no file has its bytes tells of a wrong setting."""
+    if manifest.missing_blobs and manifest.missing_blobs == manifest.blobs.lines:
+        raise StartError(
+            "None of the files has its bytes where the settings say they are (storage.url, data_dir): nothing was backed up."
+        )
+
+
+@dataclass
+class Hold:
+    """What keeps blobs from being removed, until when; `lapsed` tells that it did not do so all the time."""
+
+    name: str
+    due_at: float
+    lapsed: bool = False
+
+
 @asynccontextmanager
 async def holding_blobs(engine: Engine, clock: Clock) -> AsyncGenerator[None]:
-    """No blob is removed as long as the block lasts, and a few minutes longer should this process die."""
-    name = HELD + secrets.token_hex(16)
-    await asyncio.to_thread(hold, engine, name, clock)
-    renewing = asyncio.create_task(keep_holding(engine, name, clock))
+    """No blob is removed as long as the block lasts, and a few minutes longer should this process die.
+
+    Raises StartError at its end when that could not be kept up.
+    """
+    held = Hold(HELD + secrets.token_hex(16), clock.now() + HELD_FOR)
+    await asyncio.to_thread(hold, engine, held)
+    renewing = asyncio.create_task(keep_holding(engine, held, clock))
     try:
         yield
+        if held.lapsed or clock.now() > held.due_at:
+            raise StartError(LAPSED)
     finally:
         renewing.cancel()
         await asyncio.wait([renewing])
-        await asyncio.to_thread(let_go, engine, name)
+        await asyncio.to_thread(let_go, engine, held.name)
 
 
-def hold(engine: Engine, name: str, clock: Clock) -> None:
+def hold(engine: Engine, held: Hold) -> None:
     with connect(engine, write=True) as connection, connection.begin():
-        connection.execute(insert(StrayBlobRow).values(key=name, due_at=clock.now() + HELD_FOR))
+        connection.execute(insert(StrayBlobRow).values(key=held.name, due_at=held.due_at))
 
 
-async def keep_holding(engine: Engine, name: str, clock: Clock) -> None:
+async def keep_holding(engine: Engine, held: Hold, clock: Clock) -> None:
+    """A renewal that fails is tried again at the next one's time, which comes before the hold lapses."""
     while True:
         await asyncio.sleep(RENEW_EVERY)
-        await asyncio.to_thread(renew, engine, name, clock.now() + HELD_FOR)
+        with suppress(SQLAlchemyError):
+            await asyncio.to_thread(renew, engine, held, clock)
 
 
-def renew(engine: Engine, name: str, due_at: float) -> None:
+def renew(engine: Engine, held: Hold, clock: Clock) -> None:
+    now = clock.now()
     with connect(engine, write=True) as connection, connection.begin():
-        own = update(StrayBlobRow).where(StrayBlobRow.key == name)
-        connection.execute(own.values(due_at=due_at))
+        own = update(StrayBlobRow).where(StrayBlobRow.key == held.name)
+        there = connection.execute(own.values(due_at=now + HELD_FOR)).rowcount
+    held.lapsed |= now > held.due_at or not there
+    held.due_at = now + HELD_FOR
 
 
 def let_go(engine: Engine, name: str) -> None:
