@@ -436,6 +436,17 @@ def test_dashboard_and_alerts_name_metrics_that_exist() -> None:
     assert known <= named("\n".join(asked))
 
 
+def test_failed_code_alerts_where_a_runner_starts_the_sandboxes() -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    (alert,) = (
+        rule["expr"]
+        for rule in rules["groups"][0]["rules"]
+        if rule["alert"] == "ThreadloomSandboxesDoNotStart"
+    )
+    name = metrics.TOOL_CALLS.name
+    assert f'{name}_count{{tool="code_interpreter",outcome="failed"}}' in alert
+
+
 SMALL = ("keys", "status", "init", "healthcheck", "limits")
 
 

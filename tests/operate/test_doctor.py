@@ -14,6 +14,8 @@ from tests.faults.processes import free_port
 from tests.operate.arena import Choosy, HoldingProxy, bad_providers, diagnose, run, settings_of
 from tests.support.postgres import Postgres, sqlalchemy_url
 from tests.support.server import Running, running_server
+from threadloom.commands.doctor.codes import check_sandbox
+from threadloom.config import CodeInterpreter, Runner
 from threadloom.db.engine import connect, create_engine
 from threadloom.testing import HashEmbedder, LineParser, ScriptedModel, ScriptedModels
 from threadloom.testing.upstream import Upstream
@@ -35,6 +37,12 @@ async def test_a_healthy_server_is_all_green(working: Running) -> None:
     )
     assert {"storage", "embeddings", "sandbox", "proxy"} < set(found.findings)
     assert "model embedded/threadloom-embedded" in found.findings
+
+
+async def test_a_code_interpreter_that_is_turned_off_asks_no_runner() -> None:
+    runner = Runner(url="unix:///nowhere/runner.sock")
+    (found,) = await check_sandbox(CodeInterpreter(runtime="none", runner=runner))
+    assert (found.colour, "turned off" in found.says) == ("green", True)
 
 
 async def test_people_see_a_line_for_each_check_and_one_that_mends(tmp_path: Path) -> None:

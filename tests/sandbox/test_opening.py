@@ -27,6 +27,13 @@ async def test_without_a_runtime_there_is_none_and_it_says_why() -> None:
     await sandbox.close()
 
 
+async def test_a_tool_that_is_turned_off_asks_no_runner(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/runner.sock"
+    assert isinstance(
+        open_sandbox(CodeInterpreter(runtime="none", runner=Runner(url=url))), NoSandbox
+    )
+
+
 async def test_opening_asks_nothing_of_the_engine_and_starting_says_what_it_lacks() -> None:
     sandbox = open_sandbox(CodeInterpreter(docker_host=NOWHERE))
     assert isinstance(sandbox, Sessions)

@@ -35,7 +35,7 @@ class NoSandbox:
 
 def open_sandbox(settings: CodeInterpreter) -> Sandbox:
     """Touches nothing yet: see `start`."""
-    if settings.runner.url is not None:
+    if settings.runner.url is not None and settings.runtime != "none":
         return RemoteSandbox(settings)
     match settings.runtime:
         case "docker":

@@ -38,7 +38,7 @@ RUNNER = "Start `threadloom sandbox serve`, and check THREADLOOM_CODE_INTERPRETE
 
 
 async def check_sandbox(settings: CodeInterpreter) -> Sequence[Finding]:
-    if settings.runtime == "none" and settings.runner.url is None:
+    if settings.runtime == "none":
         return [green("sandbox", "turned off: code_interpreter.runtime is `none`")]
     findings: list[Finding] = []
     if settings.runtime == "docker" and settings.runner.url is None:
