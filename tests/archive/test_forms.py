@@ -1,5 +1,6 @@
 """What people saved, in the forms in which they saved it."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,17 @@ import pytest
 from tests.api.wire import Json, get
 from tests.archive.conftest import Place
 from tests.archive.generator import BEGAN, assistant, id_of, thread
-from tests.archive.saved import file, lines, message, page, write_directory, write_tar, write_zip
+from tests.archive.saved import (
+    file,
+    in_store,
+    lines,
+    message,
+    page,
+    store,
+    write_directory,
+    write_tar,
+    write_zip,
+)
 from tests.support.server import running_server
 from threadloom.testing import LineParser, ScriptedModel, ScriptedModels
 
@@ -211,3 +222,42 @@ async def test_one_original_serves_all_files_of_its_name_and_no_file_takes_anoth
     assert report["imported"] == {"files": 4}
     (skipped,) = report["reasons"]
     assert (skipped["id"], skipped["reason"]) == (gone["id"], "its content is not in the archive")
+
+
+async def test_what_retention_would_delete_at_once_is_not_brought_along(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    now = int(time.time())
+    entries = {
+        "a.jsonl": lines(
+            *(thread(1), message(1, 1), thread(2), message(2, 2, created_at=now), message(3, 3)),
+            *(file(1, b"old", "old.txt"), file(2, b"new", "new.txt", created_at=now)),
+            *(store(1), in_store(1, 1), store(2, last_active_at=now), in_store(2, 2)),
+            assistant(1),
+        ),
+        "old.txt": b"old",
+        "new.txt": b"new",
+    }
+    archive = write_directory(tmp_path / "saved", entries)
+    kinds = ("threads", "files", "vector_stores")
+    variables = {f"THREADLOOM_RETENTION__{one.upper()}": "30d" for one in kinds}
+    commands = type(sqlite_place.commands)(sqlite_place.commands.variables | variables)
+    dry = await commands.json("import", str(archive), "--dry-run")
+    report = await commands.json("import", str(archive))
+    assert report | {"dry_run": True} == dry
+    assert report["imported"] == {
+        "files": 1,
+        "vector stores": 1,
+        "vector store files": 1,
+        "assistants": 1,
+        "threads": 1,
+        "messages": 1,
+    }
+    told = {one["id"]: one["reason"] for one in report["reasons"]}
+    why = "it is older than retention.{}: the next sweep would delete it"
+    assert told == {
+        id_of("thread_", 1): why.format("threads"),
+        id_of("thread_", 3): why.format("threads"),
+        id_of("file-", 1): why.format("files"),
+        id_of("vs_", 1): why.format("vector_stores"),
+    }

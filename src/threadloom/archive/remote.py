@@ -196,7 +196,7 @@ class Copy:
             for run_id in await self._list(f"{path}/runs"):
                 await self._list(f"{path}/runs/{run_id}/steps")
         except Refused as error:
-            self.spool.forget_thread(thread_id)
+            self.spool.forget_whole(thread_id)
             self.report.skip("threads", thread_id, path, str(error))
 
     async def _list(self, path: str) -> list[str]:

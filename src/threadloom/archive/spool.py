@@ -87,9 +87,18 @@ class Spool:
         """It is not imported: for those that name it, it is not there."""
         self._sql.execute("DELETE FROM objects WHERE key = ?", (key,))
 
-    def forget_thread(self, thread_id: str) -> None:
-        """A thread that did not come whole, and what is in it."""
-        self._sql.execute("DELETE FROM objects WHERE key = ? OR parent = ?", (thread_id,) * 2)
+    def forget_whole(self, key: str) -> None:
+        """A thread or vector store, and what is in it."""
+        self._sql.execute("DELETE FROM objects WHERE key = ? OR parent = ?", (key,) * 2)
+
+    def quiet_threads(self, before: float) -> list[tuple[str, str]]:
+        """Threads in which nothing was since then, and where they were found."""
+        statement = """
+            SELECT CASE parent WHEN '' THEN key ELSE parent END AS thread, min(location) FROM objects
+            WHERE kind IN ('thread', 'thread.message', 'thread.run')
+            GROUP BY thread HAVING max(created_at) < ?
+        """
+        return self._sql.execute(statement, (before,)).fetchall()
 
     def count(self) -> int:
         return self._sql.execute("SELECT count(*) FROM objects").fetchone()[0]

@@ -19,10 +19,11 @@ from threadloom.archive.importing import Import
 from threadloom.archive.reading import read_all
 from threadloom.archive.remote import Assistants, Copy, RemoteContents
 from threadloom.archive.report import Report
+from threadloom.archive.retained import leave_out_old
 from threadloom.archive.spool import Spool, open_spool
 from threadloom.blobs import open_blobs
 from threadloom.commands.database import open_database
-from threadloom.config import Settings
+from threadloom.config import Retention, Settings
 from threadloom.db.database import Database
 from threadloom.db.rows import ProjectRow
 from threadloom.db.tx import Tx
@@ -87,8 +88,11 @@ class Work:
     spool: Spool
     storage: Storage
     report: Report
+    retention: Retention
 
     async def run(self, contents: Contents) -> Report:
+        now = int(self.storage.database.clock.now())
+        leave_out_old(self.spool, self.report, self.retention, now)
         with self.bar("Importing", self.spool.count()) as advance:
             job = Import(self.spool, contents, self.storage, self.report, advance)
             try:
@@ -137,7 +141,7 @@ async def prepared(settings: Settings, project: str, *, dry_run: bool) -> AsyncG
             settings.files.max_bytes,
         )
         with open_spool(settings.data_dir) as spool:
-            yield Work(spool, storage, Report(project, dry_run))
+            yield Work(spool, storage, Report(project, dry_run), settings.retention)
 
 
 async def project_of(database: Database, name: str, *, dry_run: bool) -> str:
