@@ -7,10 +7,8 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import httpx2
@@ -24,12 +22,11 @@ from sqlalchemy import text as statement
 from tests.faults.processes import free_port
 from tests.support import scenario
 from tests.support.collector import collecting
-from tests.support.process import COMMAND, KEY, WITHOUT_SANDBOX, environment, serving
+from tests.support.process import KEY, serving
 from tests.support.scenario import fail, use_everything, whole_server
 from tests.support.server import Running
 from threadloom.api.keys import Keys, ensure_project
 from threadloom.app import create_app
-from threadloom.commands.serve import Server
 from threadloom.db.tx import Tx
 from threadloom.exposition import listening
 from threadloom.telemetry import genai, metrics, tracing
@@ -203,61 +200,6 @@ async def test_others_need_the_admin_key(sqlite_url: str) -> None:
             admin = await http.get("/metrics", headers=bearing("sk-admin"))
     assert (none.status_code, other.status_code, admin.status_code) == (401, 401, 200)
     assert "auth.admin_key" in other.json()["error"]["message"]
-
-
-async def test_nobody_becomes_this_machine_by_a_header(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
-    async with whole_server(sqlite_url) as running:
-        server = Server(create_app(running.context), running.context, on_start=print, on_stop=print)
-        server.config.load()
-        app: Any = vars(server.config)["loaded_app"]  # which uvicorn does not type
-        transport = httpx2.ASGITransport(app=app, client=("203.0.113.9", 40_000))
-        pretending = {"X-Forwarded-For": "127.0.0.1"}
-        async with httpx2.AsyncClient(
-            transport=transport, base_url="http://threadloom.test", headers=pretending
-        ) as http:
-            for path in ("/metrics", "/version", "/docs"):
-                assert (await http.get(path)).status_code == 401, path
-
-
-def test_a_taken_port_for_metrics_does_not_use_up_the_first_key(tmp_path: Path) -> None:
-    with create_server(("127.0.0.1", 0)) as taken:
-        variables = environment(
-            THREADLOOM_TELEMETRY__PORT=str(taken.getsockname()[1]),
-            THREADLOOM_SERVER__PORT="0",
-            **WITHOUT_SANDBOX,
-        )
-        ended = subprocess.run(
-            [COMMAND, "serve"],
-            cwd=tmp_path,
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    assert ended.returncode == 1
-    assert "for metrics" in ended.stderr
-    keys = subprocess.check_output([COMMAND, "keys", "list", "--json"], cwd=tmp_path, env=variables)
-    assert json.loads(keys) == []
-
-
-async def test_connections_beyond_the_bound_are_counted_as_refused(sqlite_url: str) -> None:
-    async with (
-        whole_server(sqlite_url, {"server": {"max_connections": 4}}) as running,
-        AsyncExitStack() as stack,
-    ):
-        running.check.expected_statuses = {503}
-        before = samples(await scraped(running))
-        for _ in range(4):
-            _, writer = await asyncio.open_connection("127.0.0.1", running.port)
-            stack.callback(writer.close)
-        async with running.http() as http:
-            assert (await http.get("/assistants")).status_code == 503
-        after = samples(await scraped(running))
-    assert risen(before, after, "threadloom_http_refused_total") == {"": 1}
 
 
 def bearing(key: str) -> dict[str, str]:
