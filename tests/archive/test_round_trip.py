@@ -7,13 +7,16 @@ from typing import Any
 
 import httpx2
 import orjson
+import pytest
 
-from tests.api.wire import Json, post
+from tests.api.wire import Json, make_file, post
 from tests.archive.conftest import Place
 from tests.archive.generator import BEGAN, id_of, write_archive
+from tests.archive.saved import page, store, write_directory
 from tests.faults.processes import until
 from tests.keeping.world import fill, listed
 from tests.support.server import running_server
+from threadloom.commands import exporting
 from threadloom.llm.chat import SystemMessage
 from threadloom.testing import FakeSandbox, LineParser, ScriptedModel, ScriptedModels
 
@@ -36,8 +39,8 @@ async def objects(http: httpx2.AsyncClient) -> Json:
         found[path] = await listed(http, path)
     for file in found["files"]:
         found[file["id"]] = (await http.get(f"/files/{file['id']}/content")).content
-    for store in found["vector_stores"]:
-        path = f"/vector_stores/{store['id']}/search"
+    for one in found["vector_stores"]:
+        path = f"/vector_stores/{one['id']}/search"
         found[path] = (await post(http, path, {"query": MARK}))["data"]
     return found
 
@@ -162,3 +165,52 @@ async def test_a_thread_that_went_on_keeps_its_order(sqlite_place: Place, tmp_pa
     assert {one["reason"] for one in report["reasons"]} == {
         "its thread has newer messages already, and order is kept"
     }
+
+
+@pytest.mark.parametrize("form", ["archive", "archive.zip"])
+async def test_an_export_tells_of_lost_bytes_and_of_odd_names_loses_none(
+    form: str, sqlite_place: Place, tmp_path: Path
+) -> None:
+    names = [".env", "__MACOSX", "a..b", "plain.txt", "lost.txt"]
+    models, settings = ScriptedModels(ScriptedModel()), {"data_dir": sqlite_place.folder}
+    async with (
+        running_server(sqlite_place.url, models, settings=settings) as server,
+        server.http() as http,
+    ):
+        made = [await make_file(http, name.encode(), name) for name in names]
+        assert [one["filename"] for one in made] == names
+    (lost,) = (
+        path
+        for path in (sqlite_place.folder / "files").rglob("*")
+        if path.is_file() and path.read_bytes() == b"lost.txt"
+    )
+    lost.unlink()
+    archive = str(tmp_path / form)
+    exported = await sqlite_place.commands.json("export", archive)
+    assert exported["exported"]["files"] == len(names)
+    assert exported["lost"] == [made[-1]["id"]]
+    assert (
+        "1 files have no bytes"
+        in (await sqlite_place.commands.result("export", str(tmp_path / "again"))).stderr
+    )
+    (tmp_path / "second").mkdir()
+    second = Place(tmp_path / "second", f"sqlite:///{tmp_path / 'second' / 'threadloom.db'}")
+    report = await second.commands.json("import", archive)
+    assert report["imported"] == {"files": len(names) - 1}
+    assert [one["id"] for one in report["reasons"]] == [made[-1]["id"]]
+
+
+async def test_a_store_that_is_deleted_during_an_export_does_not_end_it(
+    sqlite_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = write_directory(tmp_path / "saved", {"a.json": page(store(1), store(2))})
+    await sqlite_place.commands.run("import", str(archive))
+    read = exporting.files_of
+    ids = iter(("vs_gone", id_of("vs_", 2)))
+
+    def read_next(_: str) -> exporting.Read:
+        return read(next(ids))
+
+    monkeypatch.setattr(exporting, "files_of", read_next)
+    exported = await sqlite_place.commands.json("export", str(tmp_path / "out"))
+    assert exported["exported"]["vector_stores"] == 2

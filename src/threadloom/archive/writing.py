@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
+from threadloom.archive.entries import hidden
 from threadloom.errors import StartError
 
 LONGEST_NAME = 255
@@ -69,6 +70,6 @@ def writing(path: Path) -> Generator[Writer]:
 
 
 def place_of(file_id: str, filename: str) -> str:
-    """Where a file's bytes are; a name that file systems do not take is replaced."""
-    fits = len(filename.encode()) <= LONGEST_NAME
+    """Where a file's bytes are; a name that file systems do not take, or `import` does not look at, is replaced."""
+    fits = len(filename.encode()) <= LONGEST_NAME and not hidden(filename) and "\\" not in filename
     return f"files/{file_id}/{filename if fits else 'content'}"

@@ -94,8 +94,14 @@ def export_archive(
     """Write a project's objects and the bytes of its files, as `import` reads them."""
     from threadloom.commands import exporting
 
-    counts = start(exporting.export(settings_of(data_dir, config), path, project=project))
+    done = start(exporting.export(settings_of(data_dir, config), path, project=project))
     if as_json:
-        show_json({"object": "export", "path": str(path), "exported": counts})
+        about = {"exported": done.counts, "lost": done.lost}
+        show_json({"object": "export", "path": str(path), **about})
     else:
-        show_table(["kind", "exported"], list(counts.items()))
+        show_table(["kind", "exported"], list(done.counts.items()))
+        if done.lost:
+            some = ", ".join(done.lost[:3])
+            note(
+                f"{len(done.lost)} files have no bytes, such as {some}: see `threadloom db orphans`."
+            )

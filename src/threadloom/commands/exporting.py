@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from threadloom.api import assistants, threads, vector_store_files, vector_stores
@@ -16,7 +17,7 @@ from threadloom.db.columns import dumps
 from threadloom.db.database import ProjectDatabase
 from threadloom.db.rows import MessageRow, RunRow, RunStepRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
-from threadloom.errors import BlobMissing, StartError, Unavailable
+from threadloom.errors import BlobMissing, NotFound, StartError, Unavailable
 from threadloom.files.actions import page_files
 from threadloom.types.assistants import Assistant
 from threadloom.types.files import File
@@ -67,8 +68,16 @@ OTHERS = (
 )
 
 
-async def export(settings: Settings, path: Path, *, project: str) -> dict[str, int]:
-    """How many objects of each kind were written. Raises StartError."""
+@dataclass(frozen=True)
+class Exported:
+    """How many objects of each kind were written, and the ids of the files whose bytes were not there."""
+
+    counts: dict[str, int]
+    lost: list[str]
+
+
+async def export(settings: Settings, path: Path, *, project: str) -> Exported:
+    """Raises StartError."""
     async with open_database(settings) as database:
         project_id = await database.read(project_id_of, project)
         if project_id is None:
@@ -76,7 +85,7 @@ async def export(settings: Settings, path: Path, *, project: str) -> dict[str, i
         with writing(path) as writer, Bar("Exporting", None) as bar:
             job = Export(database.project(project_id), open_blobs(settings), writer, bar)
             try:
-                return await job.run()
+                return Exported(await job.run(), job.lost)
             except Unavailable as error:
                 raise StartError(error.message) from None
 
@@ -89,6 +98,8 @@ class Export:
     blobs: Blobs
     writer: Writer
     advance: Callable[[int], None]
+    lost: list[str] = field(default_factory=list[str])
+    """Files whose bytes are not there."""
 
     async def run(self) -> dict[str, int]:
         counts = {"files": await self._files()}
@@ -124,9 +135,10 @@ class Export:
         count = 0
         with self.writer.open("vector_store_files.jsonl") as file:
             for store_id in store_ids:
-                async for page in self._pages(Kind("", VectorStoreFile, files_of(store_id))):
-                    await asyncio.to_thread(file.write, lines(page))
-                    count += len(page)
+                with suppress(NotFound):  # it was deleted meanwhile
+                    async for page in self._pages(Kind("", VectorStoreFile, files_of(store_id))):
+                        await asyncio.to_thread(file.write, lines(page))
+                        count += len(page)
         return count
 
     async def _files(self) -> int:
@@ -141,12 +153,15 @@ class Export:
             query = replace(query, after=rows.rows[-1]["id"])
 
     async def _content(self, file_id: str, filename: str, keys: list[str]) -> None:
+        pieces = self.blobs.read(keys)
         try:
+            first = await anext(pieces, b"")
             with self.writer.open(place_of(file_id, filename)) as file:
-                async for piece in self.blobs.read(keys):
+                await asyncio.to_thread(file.write, first)
+                async for piece in pieces:
                     await asyncio.to_thread(file.write, piece)
-        except BlobMissing as error:
-            raise StartError(f"{file_id}: {error.message}") from None
+        except BlobMissing:
+            self.lost.append(file_id)
 
 
 def files_of(store_id: str) -> Read:
