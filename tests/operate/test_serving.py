@@ -35,6 +35,16 @@ async def test_nobody_becomes_this_machine_by_a_header(
                 assert (await http.get(path)).status_code == 401, path
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+async def test_whom_a_proxy_of_this_machine_asks_for_is_not_this_machine(
+    sqlite_url: str, header: str
+) -> None:
+    async with whole_server(sqlite_url) as running, httpx2.AsyncClient() as http:
+        address = f"http://127.0.0.1:{running.port}/version"
+        assert (await http.get(address)).status_code == 200
+        assert (await http.get(address, headers={header: "203.0.113.9"})).status_code == 401
+
+
 def test_a_taken_port_for_metrics_does_not_use_up_the_first_key(tmp_path: Path) -> None:
     with create_server(("127.0.0.1", 0)) as taken:
         variables = environment(

@@ -23,6 +23,8 @@ OPENAI_VERSION = "2020-10-01"
 ORGANIZATION = "threadloom"
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 METRICS = "/metrics"
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""Headers of proxies. They only ever close: nobody gets in by sending them."""
 UNGATED_PATHS = OPEN_PATHS | {METRICS}
 """Operators look at these when the server has too much to do."""
 METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"})
@@ -195,6 +197,9 @@ def key_of(headers: Headers) -> str:
 
 
 def from_this_machine(scope: Scope) -> bool:
-    """Health and metrics are open to loopback only; behind a proxy everybody would look local, so it must not forward."""
+    """Whether somebody on this machine asks, who is no proxy that says it asks for others."""
     client = scope.get("client")
-    return client is not None and ipaddress.ip_address(client[0]).is_loopback
+    if client is None or not ipaddress.ip_address(client[0]).is_loopback:
+        return False
+    headers = Headers(scope=scope)
+    return not any(name in headers for name in FORWARDED)
