@@ -91,7 +91,7 @@ async def test_metrics_hold_every_documented_name_under_load(database_url: str) 
         assert (await fail(http, "[[status:401]]", model="gpt-made-up"))["status"] == "failed"
         assert (await fail(http, "[[status:500 times=1]]"))["status"] == "completed"
         running.check.expected_statuses = {503}
-        assert await burst(running) == {200, 503}
+        assert {503} <= await burst(running) <= {200, 503}
         text = await scraped(running)
         after = samples(text)
         found = families(text)

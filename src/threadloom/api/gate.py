@@ -14,7 +14,7 @@ CROWDED_FOR = 3.0
 """Seconds without a refusal after which the server is not crowded any more."""
 FEW = 1
 """Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
-CROWDED_PATIENCE = 0.005
+CROWDED_PATIENCE = 0.02
 """Seconds that one of them may wait."""
 SPREAD = 16
 READS = frozenset({"GET", "HEAD"})
