@@ -190,11 +190,10 @@ async def crashed_at(world: World, commit: int, *, reached: bool) -> bool:
         through = asyncio.create_task(settled(dying, world))
         lost = asyncio.create_task(dying.lost.wait())
         await asyncio.wait([through, lost], return_when=asyncio.FIRST_COMPLETED)
-        was_lost = lost.done()
         for task in (working, through, lost):
             task.cancel()
         await asyncio.wait([working, through, lost])
-        return was_lost
+        return dying.came_to_its_end
     finally:
         await dying.close()
 

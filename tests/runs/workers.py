@@ -49,6 +49,11 @@ class DyingDatabase(Database):
         self._left = at
         self._reached = reached
 
+    @property
+    def came_to_its_end(self) -> bool:
+        """Whether the last commit was begun: what it wrote can be seen before `lost` is set."""
+        return self._left <= 0
+
     async def run_write(self, begin: Callable[[Session], AnyTx], action: Callable[[AnyTx], R]) -> R:
         self._left -= 1
         if self._left > 0:
