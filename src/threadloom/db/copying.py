@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from threadloom.db.beats import ALIVE_FOR
 from threadloom.db.engine import connect, is_sqlite
 
 Record = dict[str, Any]
@@ -32,8 +33,6 @@ NOT_COPIED = frozenset(
     {"alembic_version", "rates", "stray_blobs", "processes", "index_files", "index_windows"}
 )
 """Caches, and what is true of one installation only."""
-SEEN_WITHIN = 35.0
-"""Seconds after which a process that says nothing is taken for lost."""
 READ_AT_ONCE = 100
 WRITTEN_AT_ONCE = 500
 OWN_NAME = "threadloom backup"
@@ -116,7 +115,7 @@ def is_used(connection: Connection, now: float) -> bool:
     if not inspect(connection).has_table("processes"):
         return False
     seen = text("SELECT 1 FROM processes WHERE seen_at > :since LIMIT 1")
-    return connection.execute(seen, {"since": now - SEEN_WITHIN}).first() is not None
+    return connection.execute(seen, {"since": now - ALIVE_FOR}).first() is not None
 
 
 def clear(connection: Connection, now: float) -> None:
