@@ -11,7 +11,8 @@ from threadloom.api.context import page_of
 from threadloom.archive.writing import Writer, place_of, writing
 from threadloom.blobs import Blobs, open_blobs
 from threadloom.commands.database import open_database
-from threadloom.commands.importing import Bar, project_id_of
+from threadloom.commands.importing import Bar
+from threadloom.commands.projects import id_of_project
 from threadloom.config import Settings
 from threadloom.db.columns import dumps
 from threadloom.db.database import ProjectDatabase
@@ -79,7 +80,7 @@ class Exported:
 async def export(settings: Settings, path: Path, *, project: str) -> Exported:
     """Raises StartError."""
     async with open_database(settings) as database:
-        project_id = await database.read(project_id_of, project)
+        project_id = await database.read(id_of_project, project)
         if project_id is None:
             raise StartError(f"There is no project {project}.")
         with writing(path) as writer, Bar("Exporting", None) as bar:

@@ -10,7 +10,6 @@ from typing import Self
 from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from sqlalchemy import select
 
 from threadloom.api.keys import ensure_project
 from threadloom.archive.contents import ArchivedContents, Contents, Storage
@@ -23,10 +22,9 @@ from threadloom.archive.retained import leave_out_old
 from threadloom.archive.spool import Spool, open_spool
 from threadloom.blobs import open_blobs
 from threadloom.commands.database import open_database
+from threadloom.commands.projects import id_of_project
 from threadloom.config import Retention, Settings
 from threadloom.db.database import Database
-from threadloom.db.rows import ProjectRow
-from threadloom.db.tx import Tx
 from threadloom.errors import StartError, Unavailable
 
 NO_PROJECT = ""
@@ -147,12 +145,8 @@ async def prepared(settings: Settings, project: str, *, dry_run: bool) -> AsyncG
 async def project_of(database: Database, name: str, *, dry_run: bool) -> str:
     """The project's id; a dry run makes none."""
     if dry_run:
-        return await database.read(project_id_of, name) or NO_PROJECT
+        return await database.read(id_of_project, name) or NO_PROJECT
     return await database.write(ensure_project, name)
-
-
-def project_id_of(tx: Tx, name: str) -> str | None:
-    return tx.session.scalar(select(ProjectRow.id).where(ProjectRow.name == name))
 
 
 def explained(report: Report, most: int) -> Iterator[str]:
