@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
-from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.db.database import Database
 from threadloom.db.rows import Leased, RunRow, VectorStoreFileRow, WebhookDeliveryRow
 from threadloom.db.tx import Tx
 from threadloom.errors import StartError
+from threadloom.leases import Backlog, backlog
 from threadloom.telemetry import metrics, prometheus
 
 LOOK_SECONDS = 2.0
@@ -19,14 +18,6 @@ LOOK_SECONDS = 2.0
 REQUEST_SECONDS = 5.0
 LARGEST_REQUEST = 16 * 1024
 QUEUES: Sequence[type[Leased]] = (RunRow, VectorStoreFileRow, WebhookDeliveryRow)
-
-
-@dataclass(frozen=True)
-class Backlog:
-    """How many rows of a queue are due, and for how many seconds the longest due is."""
-
-    due: int
-    oldest: float
 
 
 async def exposition(database: Database) -> bytes:
@@ -44,13 +35,6 @@ async def exposition(database: Database) -> bytes:
 
 def backlogs(tx: Tx) -> dict[str, Backlog]:
     return {kind.__tablename__: backlog(tx, kind) for kind in QUEUES}
-
-
-def backlog(tx: Tx, kind: type[Leased]) -> Backlog:
-    now = tx.clock.now()
-    counted = select(func.count(), func.min(kind.due_at)).where(kind.due_at <= now)
-    due, first = tx.session.execute(counted).one()
-    return Backlog(due, 0.0 if first is None else now - first)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-from sqlalchemy import Select, Update, bindparam, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Update, bindparam, func, select, tuple_, update
 
 from threadloom.db.rows import Leased
 from threadloom.db.tx import Tx
@@ -27,6 +27,22 @@ class Claim:
 
 class LeaseLost(Exception):
     """Another worker has the row, or it is gone."""
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many rows are due, and for how many seconds the longest due is."""
+
+    due: int
+    oldest: float
+
+
+def backlog(tx: Tx, kind: type[Leased], *conditions: ColumnElement[bool]) -> Backlog:
+    """What waits for somebody to claim it."""
+    now = tx.clock.now()
+    counted = select(func.count(), func.min(kind.due_at)).where(kind.due_at <= now, *conditions)
+    due, first = tx.session.execute(counted).one()
+    return Backlog(due, 0.0 if first is None else now - first)
 
 
 def next_due(tx: Tx, kind: type[LeasedRow]) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from threadloom import __version__
+from threadloom import __version__, leases
 from threadloom.commands.looking import kind_of, opened, snapshot, sqlite_file
 from threadloom.config import Settings
 from threadloom.db.rows import (
@@ -121,24 +121,10 @@ def seen(tx: Tx) -> list[Seen]:
 
 def backlog(tx: Tx) -> Backlog:
     """What is due and nobody has taken."""
-    now = tx.clock.now()
-    count = func.count()
-    runs = select(count, func.min(RunRow.due_at)).where(
-        RunRow.due_at <= now, RunRow.status == "queued"
-    )
-    files = select(count, func.min(VectorStoreFileRow.due_at)).where(
-        VectorStoreFileRow.due_at <= now
-    )
-    webhooks = select(count).where(WebhookDeliveryRow.due_at <= now)
-    waiting_runs, first_run = tx.session.execute(runs).one()
-    waiting_files, first_file = tx.session.execute(files).one()
-    return Backlog(
-        runs=waiting_runs,
-        oldest_run=now - first_run if first_run else 0.0,
-        files=waiting_files,
-        oldest_file=now - first_file if first_file else 0.0,
-        webhooks=tx.session.scalar(webhooks) or 0,
-    )
+    runs = leases.backlog(tx, RunRow, RunRow.status == "queued")
+    files = leases.backlog(tx, VectorStoreFileRow)
+    webhooks = leases.backlog(tx, WebhookDeliveryRow)
+    return Backlog(runs.due, runs.oldest, files.due, files.oldest, webhooks.due)
 
 
 def runs_by_status(tx: Tx) -> dict[str, int]:
