@@ -3,10 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from threadloom.config import DELIMITER, PREFIX, Provider, Section, Settings, seconds
+from threadloom.config import (
+    DELIMITER,
+    PREFIX,
+    Provider,
+    Settings,
+    is_duration,
+    section_of,
+    written,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -76,30 +84,11 @@ def examples(section: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from examples(inner, f"{prefix}{name.upper()}{DELIMITER}")
 
 
-def section_of(field: FieldInfo) -> type[Section] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
-
-
 def default_of(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     if default in (None, (), {}):
         return ""
-    return f"`{humane(default) if is_duration(field) else default}`"
-
-
-def is_duration(field: FieldInfo) -> bool:
-    return any(
-        isinstance(part, BeforeValidator) and part.func is seconds for part in field.metadata
-    )
-
-
-def humane(seconds: float) -> str:
-    """A duration as a person writes it."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds * 1000:g}ms"
+    return f"`{written(default) if is_duration(field) else default}`"
 
 
 def page() -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from threadloom.config import Section, Settings, origin, read_yaml, seconds
+from threadloom.config import Settings, is_duration, origin, read_yaml, section_of, written
 from threadloom.errors import StartError
 from threadloom.ids import RandomIds
 from threadloom.llm.router import build_models
@@ -84,11 +84,6 @@ def leaves(
             yield (*path, name), field
 
 
-def section_of(field: FieldInfo) -> type[Section] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
-
-
 def example() -> str:
     """A `config.yaml` in which everything is commented out."""
     return "\n".join([HEAD, *example_of(Settings, "")]) + "\n"
@@ -113,16 +108,9 @@ def default_of(field: FieldInfo) -> str:
     default: Any = field.get_default(call_default_factory=True, validated_data={})
     if default is None:
         return ""
-    if any(isinstance(part, BeforeValidator) and part.func is seconds for part in field.metadata):
-        return humane(default)
+    if is_duration(field):
+        return written(default)
     return str(default) if isinstance(default, Path) else json.dumps(default)
-
-
-def humane(duration: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if duration >= size and duration % size == 0:
-            return f"{duration / size:g}{unit}"
-    return f"{duration * 1000:g}ms"
 
 
 def schema() -> Mapping[str, Any]:

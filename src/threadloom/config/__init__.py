@@ -25,7 +25,7 @@ from threadloom.config.server import Auth, Compat, Server
 from threadloom.config.state import S3, DatabaseSettings, Files, Storage
 from threadloom.config.telemetry import Telemetry
 from threadloom.config.tree import DELIMITER, PREFIX, Settings
-from threadloom.config.values import Duration, Section, seconds
+from threadloom.config.values import Duration, Section, is_duration, seconds, section_of, written
 from threadloom.config.webhooks import Webhooks
 
 __all__ = [
@@ -60,12 +60,15 @@ __all__ = [
     "Webhooks",
     "asked_fault",
     "import_key",
+    "is_duration",
     "load_settings",
     "origin",
     "read_yaml",
     "refuse_unknown_variables",
     "seconds",
+    "section_of",
     "suggestion",
     "variable",
     "variables",
+    "written",
 ]

@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from threadloom.config.tree import DELIMITER, PREFIX, Settings
-from threadloom.config.values import Section
+from threadloom.config.values import section_of
 from threadloom.errors import StartError
 
 FAULT = PREFIX + "FAULT"
@@ -112,9 +112,8 @@ def variables(section: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iter
     """The names of all environment variables, in the tree's order."""
     for name, field in section.model_fields.items():
         variable = prefix + name.upper()
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            yield from variables(kind, variable + DELIMITER)
+        if inner := section_of(field):
+            yield from variables(inner, variable + DELIMITER)
         else:
             yield variable
 
