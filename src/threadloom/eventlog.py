@@ -1,10 +1,10 @@
-"""Reading the event log of runs: what follows a place in one run's log, or in those of many."""
+"""The event log of runs: what follows a place in one run's log, or in those of many, and how a log is forgotten."""
 
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import Select, bindparam, select, tuple_
+from sqlalchemy import Select, bindparam, delete, select, tuple_, update
 
 from threadloom.db.rows import EventRow, RunRow
 from threadloom.db.tails import Tail, read_tails
@@ -94,3 +94,15 @@ def run_rests(tx: Tx, run_id: str) -> bool:
     if status is None:
         raise RunDeleted(run_id)
     return f"thread.run.{status}" in ENDS
+
+
+def forget_events(tx: Tx, ended_run_ids: Sequence[str]) -> None:
+    """Delete what ended runs have told; their messages and steps stay."""
+    at_once = {"synchronize_session": False}
+    tx.session.execute(
+        delete(EventRow).where(EventRow.run_id.in_(ended_run_ids)), execution_options=at_once
+    )
+    tx.session.execute(
+        update(RunRow).where(RunRow.id.in_(ended_run_ids)).values(kept_since=None),
+        execution_options=at_once,
+    )

@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom import faults
 from threadloom.config import Runs
 from threadloom.db.database import Database
 from threadloom.db.frozen import end_frozen
-from threadloom.db.rows import EventRow, RunRow
+from threadloom.db.rows import RunRow
 from threadloom.db.signal import POLL, Bell
 from threadloom.db.tx import Tx
+from threadloom.eventlog import forget_events
 from threadloom.events import EventWriter, Feed, RunLog, RunTx
 from threadloom.leases import LeaseLost
 from threadloom.llm.chat import Models
@@ -152,7 +153,5 @@ def cancelling_among(tx: Tx, run_ids: Sequence[str]) -> Sequence[str]:
 
 def prune_events(tx: Tx, keep: float) -> None:
     """Forget the events of runs that ended long ago; messages and steps stay."""
-    ended = select(RunRow).where(RunRow.kept_since < tx.clock.now() - keep).limit(PRUNE_LIMIT)
-    for run in tx.session.scalars(ended):
-        tx.session.execute(delete(EventRow).where(EventRow.run_id == run.id))
-        run.kept_since = None
+    ended = select(RunRow.id).where(RunRow.kept_since < tx.clock.now() - keep).limit(PRUNE_LIMIT)
+    forget_events(tx, tx.session.scalars(ended).all())

@@ -5,13 +5,12 @@ Each kind is looked through in the order of its rows, from a place on, so that a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, select
 
 from threadloom.db.rows import (
     IS_ACTIVE,
-    EventRow,
     FileRow,
     MessageRow,
     Owned,
@@ -22,11 +21,13 @@ from threadloom.db.rows import (
     WebhookDeliveryRow,
 )
 from threadloom.db.tx import Tx
+from threadloom.eventlog import forget_events
 from threadloom.files.actions import remove as remove_file
 from threadloom.retrieval.stores import delete_store
 from threadloom.runs.threads import delete_thread
 from threadloom.usage import day_of
 
+Row = TypeVar("Row", bound=Owned)
 What = Literal["threads", "files", "vector_stores", "events", "deliveries", "usage"]
 WHATS: tuple[What, ...] = get_args(What)
 LOOKED_AT = 200
@@ -124,11 +125,8 @@ def old_file(scope: Scope) -> ColumnElement[bool]:
 
 
 def remove_files(tx: Tx, scope: Scope, seqs: Sequence[int]) -> int:
-    old = select(FileRow).where(FileRow.seq.in_(seqs), old_file(scope)).order_by(FileRow.seq)
-    files = tx.session.scalars(old.with_for_update()).all()
-    for file in files:
-        remove_file(tx, file)
-    return len(files)
+    old = select(FileRow).where(FileRow.seq.in_(seqs), old_file(scope))
+    return remove_each(tx, old.order_by(FileRow.seq), remove_file)
 
 
 def old_store(scope: Scope) -> ColumnElement[bool]:
@@ -137,10 +135,14 @@ def old_store(scope: Scope) -> ColumnElement[bool]:
 
 def remove_stores(tx: Tx, scope: Scope, seqs: Sequence[int]) -> int:
     old = select(VectorStoreRow).where(VectorStoreRow.seq.in_(seqs), old_store(scope))
-    stores = tx.session.scalars(old.order_by(VectorStoreRow.seq).with_for_update()).all()
-    for store in stores:
-        delete_store(tx, store)
-    return len(stores)
+    return remove_each(tx, old.order_by(VectorStoreRow.seq), delete_store)
+
+
+def remove_each(tx: Tx, old: Select[Row], remove: Callable[[Tx, Row], object]) -> int:
+    rows = tx.session.scalars(old.with_for_update()).all()
+    for row in rows:
+        remove(tx, row)
+    return len(rows)
 
 
 def old_events(scope: Scope) -> ColumnElement[bool]:
@@ -150,11 +152,10 @@ def old_events(scope: Scope) -> ColumnElement[bool]:
 def remove_events(tx: Tx, scope: Scope, seqs: Sequence[int]) -> int:
     """Of ended runs; messages and steps stay. Answers with how many runs they were of."""
     del scope
-    runs = RunRow.seq.in_(seqs), RunRow.kept_since.is_not(None)
-    of_runs = EventRow.run_id.in_(select(RunRow.id).where(*runs))
-    tx.session.execute(delete(EventRow).where(of_runs).execution_options(synchronize_session=False))
-    done = update(RunRow).where(*runs).values(kept_since=None).returning(RunRow.seq)
-    return len(tx.session.scalars(done.execution_options(synchronize_session=False)).all())
+    kept = select(RunRow.id).where(RunRow.seq.in_(seqs), RunRow.kept_since.is_not(None))
+    run_ids = tx.session.scalars(kept).all()
+    forget_events(tx, run_ids)
+    return len(run_ids)
 
 
 def old_delivery(scope: Scope) -> ColumnElement[bool]:

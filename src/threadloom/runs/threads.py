@@ -6,6 +6,7 @@ from threadloom.db.insert import insert_row
 from threadloom.db.rows import IS_ACTIVE, EventRow, MessageRow, RunRow, ThreadRow
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.errors import InvalidRequest
+from threadloom.eventlog import forget_events
 from threadloom.files.kept import forget_thread
 from threadloom.retrieval.resources import (
     A_WEEK,
@@ -52,10 +53,8 @@ def delete_message(tx: Tx, message: MessageRow) -> None:
     """Forget a message, and the events that told of it once its run has ended. Refused while a run writes it, whose stream has to close it."""
     if message.status == "in_progress":
         raise InvalidRequest(f"Can't delete {message.id} while run {message.run_id} writes it.")
-    run = select(RunRow).where(RunRow.id == message.run_id, RunRow.kept_since.is_not(None))
-    if ended := tx.session.scalar(run):
-        tx.session.execute(delete(EventRow).where(EventRow.run_id == ended.id))
-        ended.kept_since = None
+    ended = select(RunRow.id).where(RunRow.id == message.run_id, RunRow.kept_since.is_not(None))
+    forget_events(tx, tx.session.scalars(ended).all())
     tx.delete(message)
 
 
