@@ -12,6 +12,7 @@ from threadloom.blobs import open_blobs
 from threadloom.config import Settings
 from threadloom.db.clock import DatabaseClock
 from threadloom.db.engine import connect, create_engine
+from threadloom.db.failures import said_by
 from threadloom.db.migrate import revision_of, revisions
 from threadloom.errors import StartError, StorageUnavailable
 from threadloom.keeping.backup import create_backup
@@ -56,8 +57,7 @@ async def opened(settings: Settings) -> AsyncGenerator[tuple[Engine, DatabaseClo
     try:
         yield engine, clock
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", error)).partition("\n")[0]
-        raise StartError(f"The database does not do what is asked: {reason}") from None
+        raise StartError(f"The database does not do what is asked: {said_by(error)}") from None
     except StorageUnavailable as error:
         raise StartError(f"The file storage does not answer: {error.__cause__}") from None
     finally:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from threadloom.config import Settings
 from threadloom.db.clock import DatabaseClock
 from threadloom.db.database import Database
-from threadloom.db.failures import ConnectionLost
+from threadloom.db.failures import ConnectionLost, said_by
 from threadloom.db.migrate import upgrade
 from threadloom.errors import StartError
 from threadloom.ids import RandomIds
@@ -35,12 +35,6 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         await asyncio.to_thread(upgrade, database.engine)
         yield database
     except (OperationalError, ConnectionLost) as error:
-        raise StartError(f"The database does not answer: {reason(error)}") from None
+        raise StartError(f"The database does not answer: {said_by(error)}") from None
     finally:
         await database.close()
-
-
-def reason(error: OperationalError | ConnectionLost) -> str:
-    """What the driver says."""
-    cause = error if isinstance(error, OperationalError) else error.__cause__
-    return str(cause.orig if isinstance(cause, DBAPIError) else cause)

@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from threadloom.config import Settings
 from threadloom.db.beats import ALIVE_FOR, seconds_since_worker
 from threadloom.db.engine import create_engine
+from threadloom.db.failures import said_by
 from threadloom.errors import StartError
 
 
@@ -17,8 +18,7 @@ def find_worker(settings: Settings) -> None:
     try:
         age = seconds_since_worker(engine, host)
     except DBAPIError as error:
-        reason = str(error.orig).splitlines()[0]
-        raise StartError(f"The database does not tell of workers: {reason}") from None
+        raise StartError(f"The database does not tell of workers: {said_by(error)}") from None
     finally:
         engine.dispose()
     if age is None:

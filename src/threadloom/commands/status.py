@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from threadloom import __version__, leases
 from threadloom.commands.looking import kind_of, opened, snapshot, sqlite_file
 from threadloom.config import Settings
+from threadloom.db.failures import said_by
 from threadloom.db.rows import (
     FileRow,
     ProcessKind,
@@ -97,9 +98,8 @@ def status(settings: Settings) -> Status:
                 failures=failures(tx),
             )
     except DBAPIError as error:
-        reason = str(error.orig).splitlines()[0]
         raise StartError(
-            f"The database does not tell: {reason}. `threadloom doctor` says how to mend it."
+            f"The database does not tell: {said_by(error)}. `threadloom doctor` says how to mend it."
         ) from None
 
 

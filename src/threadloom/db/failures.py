@@ -114,3 +114,10 @@ def is_unable(error: BaseException | None) -> bool:
 def sqlite_code(error: BaseException | None) -> int | None:
     """SQLite's own code of an error, if it is one of SQLite's."""
     return error.sqlite_errorcode & PRIMARY if isinstance(error, sqlite3.Error) else None
+
+
+def said_by(error: SQLAlchemyError) -> str:
+    """What the driver says, without the hints that follow."""
+    cause = error.__cause__ if isinstance(error, ConnectionLost) else error
+    said = cause.orig if isinstance(cause, DBAPIError) else cause
+    return str(said).partition("\n")[0]

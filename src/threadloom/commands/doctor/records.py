@@ -16,6 +16,7 @@ from threadloom.commands.doctor.findings import Finding, green, red, yellow
 from threadloom.commands.looking import opened, snapshot
 from threadloom.config import Settings
 from threadloom.db.engine import is_sqlite
+from threadloom.db.failures import said_by
 from threadloom.db.migrate import scripts
 from threadloom.db.rows import ApiKeyRow, AssistantRow, VectorStoreFileRow
 from threadloom.db.tx import Tx
@@ -71,7 +72,7 @@ def away(settings: Settings, error: DBAPIError) -> Finding:
         if settings.database.url and settings.database.url.startswith("postgres")
         else "Let the user who runs Threadloom write the file and its directory, on a local disk that is not full."
     )
-    return red("database", f"does not answer: {str(error.orig).splitlines()[0]}", mend)
+    return red("database", f"does not answer: {said_by(error)}", mend)
 
 
 def read(engine: Engine, settings: Settings, records: Records) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from threadloom.db.engine import connect, is_sqlite
+from threadloom.db.failures import said_by
 from threadloom.db.migrate import locked
 from threadloom.db.tx import Tx
 from threadloom.errors import StartError
@@ -96,7 +97,7 @@ def prepare(engine: Engine) -> None:
     except DBAPIError as error:
         raise StartError(
             "The setting file_search.index is `pgvector`, but this PostgreSQL has no extension `vector`, or this role "
-            f"may not create it: {str(error.orig).splitlines()[0]}"
+            f"may not create it: {said_by(error)}"
         ) from None
     if tuple(map(int, version.split(".")[:2])) < OLDEST:
         raise StartError(f"pgvector {version} is too old: 0.8 or later is needed.")
