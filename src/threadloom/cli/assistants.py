@@ -21,7 +21,7 @@ from threadloom.cli.output import (
     AsJson,
     Columns,
     show_deleted,
-    show_json,
+    show_made,
     show_object,
     show_page,
     when,
@@ -113,10 +113,7 @@ def create_assistant(
     given |= {key: value for key, value in options.items() if value is not None}
     scope = scope_of(project, data_dir, config)
     made = start(actions.create(scope, given, assistant_id))
-    if as_json:
-        show_json(made)
-    else:
-        typer.echo(made.id)
+    show_made(made, as_json=as_json)
 
 
 @assistants.command("delete")

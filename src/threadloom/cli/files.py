@@ -21,6 +21,7 @@ from threadloom.cli.output import (
     Columns,
     show_deleted,
     show_json,
+    show_made,
     show_object,
     show_page,
     when,
@@ -90,10 +91,7 @@ def upload_file(
 
     scope = scope_of(project, data_dir, config)
     made = start(actions.upload(scope, path, name=name, purpose=purpose))
-    if as_json:
-        show_json(made)
-    else:
-        typer.echo(made.id)
+    show_made(made, as_json=as_json)
 
 
 @files.command("download")

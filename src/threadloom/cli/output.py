@@ -5,7 +5,7 @@ What comes from clients is shown without its control characters, which a termina
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 from pydantic_core import to_json
@@ -21,6 +21,14 @@ Columns = Mapping[str, Callable[[T], object]]
 """What a table shows of each object, by the names of its columns."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GAP = "  "
+INDENT = "    "
+
+
+class Made(Protocol):
+    """An object of the API."""
+
+    @property
+    def id(self) -> str: ...
 
 
 def show_json(document: object) -> None:
@@ -79,6 +87,14 @@ def field(name: str, value: object) -> object:
     return to_json(value).decode() if isinstance(value, dict | list | float) else value
 
 
+def show_made(made: Made, *, as_json: bool) -> None:
+    """What was made: for scripts that go on with it, its id alone."""
+    if as_json:
+        show_json(made)
+    else:
+        typer.echo(made.id)
+
+
 def show_deleted(deleted: Deleted, *, as_json: bool) -> None:
     if as_json:
         show_json(deleted)
@@ -93,10 +109,10 @@ def show_fields(fields: Mapping[str, object]) -> None:
         typer.echo(f"{name:{width}}{cell(value)}".rstrip())
 
 
-def show_text(text: str, indent: str = "") -> None:
-    """Text of several lines."""
+def show_text(text: str) -> None:
+    """Text of several lines, below what it belongs to."""
     for line in text.splitlines():
-        typer.echo(indent + plain(line))
+        typer.echo(INDENT + plain(line))
 
 
 def note(text: str) -> None:

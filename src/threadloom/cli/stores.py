@@ -50,7 +50,6 @@ FILE_COLUMNS: "Columns[VectorStoreFile]" = {
     "bytes": lambda one: one.usage_bytes,
     "error": lambda one: one.last_error and one.last_error.message,
 }
-INDENT = "    "
 stores = typer.Typer(no_args_is_help=True, help="Vector stores.")
 stores.command("reindex")(reindex)
 
@@ -118,7 +117,7 @@ def search_store(
     for result in found.data:
         typer.echo(f"{cell(result.score)}  {cell(result.filename)}  {result.file_id}")
         for piece in result.content:
-            show_text(piece.text, INDENT)
+            show_text(piece.text)
 
 
 def show_with_files(store: "StoreWithFiles") -> None:

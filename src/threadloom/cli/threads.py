@@ -36,7 +36,6 @@ COLUMNS: "Columns[Thread]" = {
     "created": lambda one: when(one.created_at),
     "metadata": lambda one: field("metadata", one.metadata),
 }
-INDENT = "    "
 threads = typer.Typer(no_args_is_help=True, help="Threads and what is said in them.")
 
 
@@ -100,9 +99,9 @@ def show_message(message: "Message") -> None:
     state = "" if message.status == "completed" else f" ({message.status})"
     typer.echo(f"{message.role}{state}  {when(message.created_at)}  {message.id}")
     for part in message.content:
-        show_text(text_of(part), INDENT)
+        show_text(text_of(part))
     for attachment in message.attachments:
-        show_text(f"[attached {attachment.file_id}]", INDENT)
+        show_text(f"[attached {attachment.file_id}]")
 
 
 def text_of(part: "Content") -> str:

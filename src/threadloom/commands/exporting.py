@@ -12,7 +12,7 @@ from threadloom.archive.writing import Writer, place_of, writing
 from threadloom.blobs import Blobs, open_blobs
 from threadloom.commands.database import open_database
 from threadloom.commands.importing import Bar
-from threadloom.commands.projects import id_of_project
+from threadloom.commands.projects import existing_project
 from threadloom.config import Settings
 from threadloom.db.columns import dumps
 from threadloom.db.database import ProjectDatabase
@@ -80,9 +80,7 @@ class Exported:
 async def export(settings: Settings, path: Path, *, project: str) -> Exported:
     """Raises StartError."""
     async with open_database(settings) as database:
-        project_id = await database.read(id_of_project, project)
-        if project_id is None:
-            raise StartError(f"There is no project {project}.")
+        project_id = await database.read(existing_project, project)
         with writing(path) as writer, Bar("Exporting", None) as bar:
             job = Export(database.project(project_id), open_blobs(settings), writer, bar)
             try:

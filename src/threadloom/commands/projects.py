@@ -40,10 +40,15 @@ async def project_in(database: Database, name: str, *, make: bool = False) -> Pr
     """Raises StartError."""
     if make or name == DEFAULT_PROJECT:
         return database.project(await database.write(ensure_project, name))
-    project_id = await database.read(id_of_project, name)
+    return database.project(await database.read(existing_project, name))
+
+
+def existing_project(tx: Tx, name: str) -> str:
+    """Its id. Raises StartError."""
+    project_id = id_of_project(tx, name)
     if project_id is None:
         raise StartError(f"There is no project {name}.")
-    return database.project(project_id)
+    return project_id
 
 
 def id_of_project(tx: Tx, name: str) -> str | None:

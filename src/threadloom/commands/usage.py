@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from threadloom.api.usage import DAY, UsageQuery, used
 from threadloom.commands.database import open_database
-from threadloom.commands.projects import id_of_project
+from threadloom.commands.projects import existing_project
 from threadloom.config import Settings
 from threadloom.db.rows import ApiKeyRow, ProjectRow
 from threadloom.db.tx import Tx
@@ -49,9 +49,7 @@ async def usage(
 
 
 def used_by(tx: Tx, query: UsageQuery, project: str | None) -> Usage:
-    project_id = None if project is None else id_of_project(tx, project)
-    if project is not None and project_id is None:
-        raise StartError(f"There is no project {project}.")
+    project_id = None if project is None else existing_project(tx, project)
     named = (select(kind.id, kind.name) for kind in (ProjectRow, ApiKeyRow))
     names = {id_: name for each in named for id_, name in tx.session.execute(each)}
     return Usage(used(tx, query, project_id=project_id), names)

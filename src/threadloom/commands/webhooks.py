@@ -1,9 +1,9 @@
 """`threadloom webhooks`: endpoints of any project, and their logs. Secrets are made here and printed, never given."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import select
@@ -11,11 +11,12 @@ from sqlalchemy import select
 from threadloom.api.context import page_of
 from threadloom.api.keys import ensure_project
 from threadloom.commands.database import open_database
+from threadloom.commands.projects import told
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.rows import ProjectRow, WebhookDeliveryRow, WebhookEndpointRow
-from threadloom.db.tx import PageQuery, ProjectTx, Tx
-from threadloom.errors import InvalidRequest, StartError
+from threadloom.db.tx import PageQuery, Tx
+from threadloom.errors import StartError
 from threadloom.types.shared import Page
 from threadloom.types.webhooks import (
     EVENT_TYPES,
@@ -61,7 +62,8 @@ async def create(
     async with open_database(settings) as database:
         own = database.project(await database.write(ensure_project, project))
         most = settings.webhooks.max_endpoints
-        made = await write(own, endpoints.create_endpoint, body, settings.outbound, most=most)
+        with told():
+            made = await own.write(endpoints.create_endpoint, body, settings.outbound, most=most)
     return made.id, made.signing_secret
 
 
@@ -76,7 +78,8 @@ async def show(settings: Settings) -> Sequence[Endpoint]:
 
 async def delete(settings: Settings, endpoint_id: str) -> None:
     async with opened(settings, endpoint_id) as (database, _):
-        await write(database, endpoints.delete_endpoint, endpoint_id)
+        with told():
+            await database.write(endpoints.delete_endpoint, endpoint_id)
 
 
 async def test(settings: Settings, endpoint_id: str, event_type: EventType) -> Reply:
@@ -101,7 +104,8 @@ async def replay(settings: Settings, delivery_id: str) -> str:
         if found is None:
             raise StartError(f"There is no webhook delivery with id {delivery_id}.")
         own = database.project(found.project_id)
-        again = await write(own, endpoints.replay_delivery, found.endpoint_id, delivery_id)
+        with told():
+            again = await own.write(endpoints.replay_delivery, found.endpoint_id, delivery_id)
     return again.id
 
 
@@ -120,19 +124,6 @@ async def endpoint_in(database: Database, endpoint_id: str) -> WebhookEndpointRo
     if endpoint is None:
         raise StartError(f"There is no webhook endpoint with id {endpoint_id}.")
     return endpoint
-
-
-async def write(
-    database: ProjectDatabase,
-    action: Callable[Concatenate[ProjectTx, P], R],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> R:
-    """What clients are refused, operators are told. Raises StartError."""
-    try:
-        return await database.write(action, *args, **kwargs)
-    except InvalidRequest as refused:
-        raise StartError(refused.message) from None
 
 
 def list_endpoints(tx: Tx) -> Sequence[tuple[WebhookEndpointRow, str]]:
