@@ -24,6 +24,7 @@ from threadloom.cli.stores import stores
 from threadloom.cli.threads import threads
 from threadloom.cli.usage import usage
 from threadloom.cli.webhooks import webhooks
+from threadloom.commands.garbage import collect_seldom
 from threadloom.errors import StartError
 from threadloom.telemetry import logs
 
@@ -55,6 +56,7 @@ cli.add_typer(webhooks, name="webhooks")
 
 def main() -> None:
     """Run the command line; what keeps the program from starting is one sentence, not a traceback."""
+    collect_seldom()
     logs.configure()
     try:
         cli()

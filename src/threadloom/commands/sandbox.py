@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import typer
 
 from threadloom.clock import SystemClock
+from threadloom.commands.garbage import collect_as_usual
 from threadloom.config import CodeInterpreter, Settings
 from threadloom.config import Runner as RunnerSettings
 from threadloom.errors import StartError
@@ -173,6 +174,7 @@ async def serve(settings: Settings) -> None:
                 say(f"There are no sandboxes yet: {problem}")
             say(f"Threadloom's sandbox runner listens on {code.runner.url}")
             sweeping = asyncio.create_task(sweep(own))
+            collect_as_usual()
             await Runner(own, code).serve(bound, stopped)
             sweeping.cancel()
     finally:

@@ -16,6 +16,7 @@ from threadloom.api.context import Context
 from threadloom.api.keys import first_key
 from threadloom.app import create_app
 from threadloom.background import Background
+from threadloom.commands.garbage import collect_as_usual
 from threadloom.commands.observing import observed
 from threadloom.commands.opened import open_context
 from threadloom.commands.reindex import warn_of_outdated
@@ -112,6 +113,7 @@ async def serve(settings: Settings, *, with_worker: bool) -> None:
             # Last of all: a start that fails must not use up the only time that the first key is shown.
             key = None if settings.auth.admin_key else await context.database.write(first_key)
             lines.extend(await banner(context, key))
+            collect_as_usual()
             async with asyncio.TaskGroup() as tasks:
                 if with_worker:
                     tasks.create_task(background.run())

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from threadloom.background import Background
+from threadloom.commands.garbage import collect_as_usual
 from threadloom.commands.observing import observed
 from threadloom.commands.opened import open_context
 from threadloom.commands.reindex import warn_of_outdated
@@ -29,4 +30,5 @@ async def work(settings: Settings) -> None:
             present(context.database, "worker"),
             observed(settings.telemetry, context.database),
         ):
+            collect_as_usual()
             await background.run()
