@@ -26,7 +26,7 @@ from tests.runs.sandboxes import (
 )
 from tests.support.server import Running, running_server
 from threadloom.files.sweeping import SKEW
-from threadloom.runs import journal
+from threadloom.runs import tool_calls
 from threadloom.runs.code_interpreter import NO_CODE, PACKAGES
 from threadloom.runs.code_outcome import (
     ABOUT,
@@ -256,7 +256,7 @@ async def test_what_a_call_wrote_is_swept_when_it_cannot_be_recorded(
     def fail(*_: object) -> None:
         raise ToolFailure("refused")
 
-    monkeypatch.setattr(journal, "record_result", fail)
+    monkeypatch.setattr(tool_calls, "record_result", fail)
     sandbox.then(Picture("image/png", PNG), Writes("out.csv", b"1"))
     model.calls(cell())
     run = await (await coding(api)).ask()

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from threadloom.runs.citations import Citer, Piece, Source, Sources
-from threadloom.runs.journal import PartDraft
 from threadloom.runs.links import PREFIX, Link, LinkedFile, Linker
+from threadloom.runs.parts import PartDraft
 
 NAMES = ["out.csv", "out.csv.gz", "my file (1).csv", "数据.csv", "100%.csv", "a/b.txt", "report"]
 FILES = [LinkedFile(name, f"file-{number}") for number, name in enumerate(NAMES)]

@@ -12,7 +12,7 @@ from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
 from threadloom.events import RunLog, RunTx
 from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, Route, ToolCall
-from threadloom.runs import journal, lifecycle
+from threadloom.runs import lifecycle, tool_calls
 from threadloom.runs.attribution import Attributor, Evidence
 from threadloom.runs.citations import AnswerReader, Citer, Sources, sources_of
 from threadloom.runs.links import LinkedFile, Linker
@@ -78,7 +78,7 @@ class MadeByCode:
 
 def made_by_code(tx: Tx, run: RunRow, *, download_all: bool) -> MadeByCode:
     files = linkable_files(tx, run, of_all_purposes=download_all)
-    return MadeByCode(journal.unshown_pictures(tx, run.id), files)
+    return MadeByCode(tool_calls.unshown_pictures(tx, run.id), files)
 
 
 def take_up(tx: RunTx) -> RunRow | None:
@@ -154,7 +154,7 @@ class Execution:
         """A worker that was lost may have left calls of a finished turn."""
         if not self._turn:
             return False
-        left_open = await self._engine.database.read(journal.unanswered, self._run.id)
+        left_open = await self._engine.database.read(tool_calls.unanswered, self._run.id)
         return left_open is not None and await self._answer(*left_open)
 
     async def _take_turn(self) -> bool:
@@ -244,7 +244,7 @@ class Execution:
             await self._commit(lifecycle.complete_run, self._turn, content, usage)
             return True
         shown = [(call, shown_call(self._run, call, self._engine.built_in)) for call in turn.calls]
-        await self._commit(journal.record_calls, shown, usage)
+        await self._commit(tool_calls.record_calls, shown, usage)
         return await self._answer(turn.calls, usage)
 
     async def _answer(self, calls: list[ToolCall], usage: RunUsage) -> bool:
@@ -257,19 +257,19 @@ class Execution:
                 faults.point("run.tool")
                 await self._record(result)
             elif result := no_such_function(self._run, call, self._engine.built_in):
-                await self._commit(journal.record_result, result)
+                await self._commit(tool_calls.record_result, result)
             else:
                 functions.append(call)
                 hand_over(call)
         if functions:
-            await self._commit(journal.require_action, functions)
+            await self._commit(tool_calls.require_action, functions)
         else:
-            await self._commit(journal.complete_tools)
+            await self._commit(tool_calls.complete_tools)
         return bool(functions)
 
     async def _record(self, result: ToolResult) -> None:
         try:
-            await self._commit(journal.record_result, result)
+            await self._commit(tool_calls.record_result, result)
         except BaseException:
             if result.abandon:
                 await result.abandon()

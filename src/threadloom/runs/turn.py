@@ -19,16 +19,11 @@ from threadloom.llm.chat import (
     Usage,
 )
 from threadloom.runs.citations import AnswerReader, Piece
-from threadloom.runs.journal import (
-    PartDraft,
-    PartKind,
-    content_of,
-    start_message,
-    start_tool_step,
-    step_delta,
-)
+from threadloom.runs.journal import start_message, start_tool_step
 from threadloom.runs.links import Link
+from threadloom.runs.parts import PartDraft, PartKind, content_of
 from threadloom.runs.sandbox_files import publish_file
+from threadloom.runs.tool_calls import step_delta
 from threadloom.runs.tools import BuiltInTools, CallReader, meant, reader_of, shown_call
 from threadloom.types.messages import Content
 from threadloom.types.shared import JsonObject
