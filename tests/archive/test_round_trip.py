@@ -9,7 +9,7 @@ import httpx2
 import orjson
 import pytest
 
-from tests.api.wire import Json, make_file, post
+from tests.api.wire import Json, make_file, make_thread, post
 from tests.archive.conftest import Place
 from tests.archive.generator import BEGAN, id_of, write_archive
 from tests.archive.saved import page, store, write_directory
@@ -19,6 +19,9 @@ from tests.support.server import running_server
 from threadloom.commands import exporting
 from threadloom.llm.chat import SystemMessage
 from threadloom.testing import FakeSandbox, LineParser, ScriptedModel, ScriptedModels
+from threadloom.types.files import File
+from threadloom.types.messages import Message
+from threadloom.types.shared import Sent
 
 MARK = "zanzibar"
 NEW = Callable[[], Place]
@@ -214,3 +217,41 @@ async def test_a_store_that_is_deleted_during_an_export_does_not_end_it(
     monkeypatch.setattr(exporting, "files_of", read_next)
     exported = await sqlite_place.commands.json("export", str(tmp_path / "out"))
     assert exported["exported"]["vector_stores"] == 2
+
+
+async def test_nothing_that_stays_is_missed_when_objects_are_deleted_during_an_export(
+    new_place: NEW, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, archive = new_place(), tmp_path / "out"
+    models, settings = ScriptedModels(ScriptedModel()), {"data_dir": place.folder}
+    async with (
+        running_server(place.url, models, settings=settings) as server,
+        server.http() as http,
+    ):
+        files = [await make_file(http, b"text") for _ in range(4)]
+        threads = [await make_thread(http, "one", "two") for _ in range(4)]
+        doomed = [f"/files/{files[1]['id']}", f"/threads/{threads[1]['id']}"]
+        write = exporting.lines
+
+        def write_and_delete(page: list[Sent]) -> bytes:
+            ids = {f"/files/{one.id}" for one in page if isinstance(one, File)}
+            ids |= {f"/threads/{one.thread_id}" for one in page if isinstance(one, Message)}
+            for path in ids.intersection(doomed):
+                doomed.remove(path)
+                address, headers = server.base_url + path, dict(http.headers)
+                assert httpx2.delete(address, headers=headers).status_code == 200
+            return write(page)
+
+        monkeypatch.setattr(exporting, "PAGE", 2)
+        monkeypatch.setattr(exporting, "lines", write_and_delete)
+        exported = await place.commands.json("export", str(archive))
+    assert doomed == []
+    assert exported["lost"] == []
+    saved = {path.stem: path.read_bytes().splitlines() for path in archive.glob("*.jsonl")}
+    assert ids_in(saved["files"]) == [one["id"] for one in files]
+    said = [orjson.loads(line)["thread_id"] for line in saved["messages"]]
+    assert said == [one["id"] for one in threads for _ in range(2)]
+
+
+def ids_in(lines: list[bytes]) -> list[str]:
+    return [orjson.loads(line)["id"] for line in lines]

@@ -19,7 +19,7 @@ from threadloom.db.database import ProjectDatabase
 from threadloom.db.rows import MessageRow, RunRow, RunStepRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows
 from threadloom.errors import BlobMissing, NotFound, StartError, Unavailable
-from threadloom.files.actions import page_files
+from threadloom.files.actions import page_files, show_file
 from threadloom.types.assistants import Assistant
 from threadloom.types.files import File
 from threadloom.types.messages import Message
@@ -120,15 +120,20 @@ class Export:
         return count
 
     async def _pages(self, kind: Kind) -> AsyncIterator[list[Sent]]:
-        """Oldest first."""
+        async for rows in self._rows(kind.read):
+            page = page_of(kind.sent, rows).data
+            yield page
+            self.advance(len(page))
+
+    async def _rows(self, read: Read) -> AsyncIterator[Rows]:
+        """Oldest first, and by their numbers: an object from which to go on may be deleted meanwhile."""
         query = PageQuery(limit=PAGE, order="asc")
         while True:
-            page = page_of(kind.sent, await self.database.read(kind.read, query))
-            yield page.data
-            self.advance(len(page.data))
-            if not page.has_more:
+            found = await self.database.read(read, query)
+            yield found
+            if not found.has_more:
                 return
-            query = replace(query, after=page.last_id)
+            query = replace(query, place=found.rows[-1]["seq"])
 
     async def _files_in_stores(self, store_ids: list[str]) -> int:
         count = 0
@@ -142,14 +147,10 @@ class Export:
 
     async def _files(self) -> int:
         count = await self._objects(FILES)
-        query = PageQuery(limit=PAGE, order="asc")
-        while True:
-            rows = await self.database.read(files, query)
-            for row in rows.rows:
+        async for found in self._rows(files):
+            for row in found.rows:
                 await self._content(row["id"], row["filename"], row["blobs"])
-            if not rows.has_more:
-                return count
-            query = replace(query, after=rows.rows[-1]["id"])
+        return count
 
     async def _content(self, file_id: str, filename: str, keys: list[str]) -> None:
         pieces = self.blobs.read(keys)
@@ -160,7 +161,9 @@ class Export:
                 async for piece in pieces:
                     await asyncio.to_thread(file.write, piece)
         except BlobMissing:
-            self.lost.append(file_id)
+            with suppress(NotFound):  # it was deleted meanwhile
+                await self.database.read(show_file, file_id)
+                self.lost.append(file_id)
 
 
 def files_of(store_id: str) -> Read:

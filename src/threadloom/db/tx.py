@@ -56,12 +56,13 @@ class Tx:
 
 @dataclass(frozen=True)
 class PageQuery:
-    """Which page of a list."""
+    """Which page of a list. `place` is a row's number to go on from, whatever became of the row; clients name an object instead."""
 
     limit: int = 20
     order: Order = "desc"
     after: str | None = None
     before: str | None = None
+    place: int | None = None
 
 
 Shown = dict[str, Any]
@@ -136,7 +137,8 @@ class ProjectTx(Tx):
 
     def _cursors(self, kind: type[Owned], query: PageQuery) -> dict[str, Any]:
         given = {"after": query.after, "before": query.before}
-        return {name: self._place(kind, name, at) for name, at in given.items() if at}
+        places = {name: self._place(kind, name, at) for name, at in given.items() if at}
+        return places if query.place is None else places | {"after": query.place}
 
     def _place(self, kind: type[Owned], name: str, object_id: str) -> int:
         """Where the object stands, or stood before it was deleted."""
