@@ -7,9 +7,9 @@ import httpx2
 import pytest
 from sqlalchemy import select, text
 
-from tests.api.wire import run_to_end, succeeded
+from tests.api.wire import make_run, post, run_to_end, succeeded
 from tests.keeping.places import Place, Places, migrated
-from tests.keeping.world import everything, fill, listed
+from tests.keeping.world import FUNCTION, call, everything, fill, listed, reaches
 from tests.support.s3 import running_s3
 from tests.support.server import Running, running_server
 from threadloom.blobs import open_blobs
@@ -136,4 +136,33 @@ async def test_a_deleted_message_is_in_no_stream_any_more(places: Places, databa
         succeeded(await http.delete(f"{path}/messages/{said['id']}"))
         assert await server.database.read(events) == []
         await swept(server, clock)
+        assert await traces(place) == []
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_a_message_deleted_while_its_run_goes_on_is_in_no_stream_once_it_has_ended(
+    places: Places, database: str
+) -> None:
+    place = migrated(places.new(database))
+    clock, model = FrozenClock(), ScriptedModel()
+    model.says_then_calls([f"It is {MARK}."], call("weather"))
+    model.says("Done.")
+    async with (
+        running_server(
+            place.url, ScriptedModels(model), settings=place.settings, clock=clock
+        ) as server,
+        server.http() as http,
+    ):
+        run = await reaches(http, await make_run(http, tools=[FUNCTION]), "requires_action")
+        path, stream = f"/threads/{run['thread_id']}", f"/runs/{run['id']}/events"
+        (said,) = [one for one in await listed(http, f"{path}/messages") if one["run_id"]]
+        succeeded(await http.delete(f"{path}/messages/{said['id']}"))
+        await server.background.sweep()
+        assert MARK in (await http.get(path + stream)).text
+        (asked,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+        outputs = {"tool_outputs": [{"tool_call_id": asked["id"], "output": "Rain."}]}
+        await post(http, f"{path}/runs/{run['id']}/submit_tool_outputs", outputs)
+        await reaches(http, run, "completed")
+        await swept(server, clock)
+        assert await server.database.read(events) == []
         assert await traces(place) == []
