@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
-import jsonschema
-import jsonschema.exceptions
 import jsonschema_rs
 import yaml
 
@@ -150,6 +148,8 @@ def filled_in(part: Any, schemas: Json) -> Any:
 
 
 def explained(schema: Json, body: object) -> Fault | None:
+    import jsonschema.exceptions  # noqa: PLC0415 (it compiles grammars for four seconds, in each test process)
+
     errors = jsonschema.Draft202012Validator(schema).iter_errors(cast("Any", body))  # pyright: ignore[reportUnknownMemberType]
     return cast("Fault | None", jsonschema.exceptions.best_match(errors))  # pyright: ignore[reportUnknownMemberType]
 

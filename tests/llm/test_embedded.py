@@ -1,7 +1,7 @@
 import json
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import pytest
 
 from tests.llm.conversation import WEATHER, ask, called, calls, ending, events, said, text, written
@@ -72,7 +72,7 @@ async def arguments(message: str, function: Function) -> dict[str, Any]:
     request = ask(message, tools=(function,), tool_choice=NamedTool(function.name))
     (call,) = await calls(MODEL, request)
     filled = json.loads(call.arguments)
-    jsonschema.validate(filled, function.parameters or {})
+    jsonschema_rs.validate(function.parameters or {}, filled)
     return filled
 
 
