@@ -98,7 +98,7 @@ class SavedRun(InHistory):
     tool_choice: ToolChoiceCreate | None = None
     parallel_tool_calls: Annotated[bool, null_is(default=True)] = True
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         del now
         plain = {name: getattr(self, name) for name in PLAIN}
         return plain | {
@@ -158,7 +158,7 @@ class SavedStep(InHistory):
             case _:
                 return value
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         del now
         plain = {name: getattr(self, name) for name in STEP_PLAIN}
         return plain | {

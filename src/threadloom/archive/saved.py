@@ -107,7 +107,7 @@ class Saved(BaseModel):
         """What it is part of, if anything."""
         return ""
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         """The attributes of its row, but for the project."""
         raise NotImplementedError
 
@@ -170,7 +170,7 @@ class SavedAssistant(Saved):
     response_format: ResponseFormatCreate | None = None
     reasoning_effort: ReasoningEffort | None = None
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         del now
         return {
             "id": self.id,
@@ -203,7 +203,7 @@ class SavedThread(Saved):
     tool_resources: Resources = SavedResources()
     metadata: Pairs = {}
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         del now
         return {
             "id": self.id,
@@ -247,7 +247,7 @@ class SavedMessage(InSavedThread):
     attachments: Annotated[list[Attachment], null_is([])] = []
     metadata: Pairs = {}
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         del now
         completed_at = self.completed_at
         if completed_at is None and self.status == "completed":

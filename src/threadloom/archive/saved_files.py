@@ -19,6 +19,8 @@ from threadloom.types.vector_stores import (
 )
 
 Kept = Annotated[Attributes, null_is({})]
+GENERATIONS_A_SECOND = 1_000_000
+"""More than a vector store can change."""
 
 
 class SavedStore(Saved):
@@ -37,11 +39,11 @@ class SavedStore(Saved):
     last_active_at: Time | None = None
     metadata: Pairs = Field(default_factory=dict[str, str])
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         active = self.created_at if self.last_active_at is None else self.last_active_at
         expires_at = expiry(self.expires_after, active)
         if self.status != "expired" and expires_at is not None and expires_at <= now:
-            active = now
+            active = int(now)
         return {
             "id": self.id,
             "created_at": self.created_at,
@@ -51,6 +53,8 @@ class SavedStore(Saved):
             "last_active_at": active,
             "metadata_": self.metadata,
             "sweep_at": expiry(self.expires_after, active),
+            # One of this id that was deleted had fewer: whoever still has its index sees that it is old.
+            "generation": int(now * GENERATIONS_A_SECOND),
         }
 
 
@@ -95,7 +99,7 @@ class SavedStoreFile(Saved):
     def parent(self) -> str:
         return self.vector_store_id
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         ended = self.status in {"failed", "cancelled"}
         return {
             "id": self.key,
@@ -107,7 +111,7 @@ class SavedStoreFile(Saved):
             "last_error": self.last_error if ended else None,
             "attributes": self.attributes,
             "chunking_strategy": self.chunking_strategy.static,
-            "due_at": None if ended else float(now),
+            "due_at": None if ended else now,
         }
 
 
@@ -135,7 +139,7 @@ class SavedFile(Saved):
             case _:
                 return value
 
-    def values(self, now: int) -> dict[str, Any]:
+    def values(self, now: float) -> dict[str, Any]:
         del now
         return {
             "id": self.id,

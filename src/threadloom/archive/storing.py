@@ -119,7 +119,7 @@ class Batch:
         self.outcome.imported.append(item.saved)
         self.outcome.missing.extend(one for one in item.saved.named() if not self.is_known(one))
         if self.write:
-            values = item.saved.values(self._tx.now)
+            values = item.saved.values(self._tx.clock.now())
             row = item.saved.row(project_id=self._tx.project_id, **values)
             insert_row(self._tx.session, row)
 
