@@ -84,6 +84,36 @@ def kept_answers(tx: Tx) -> int:
     return tx.session.scalar(select(func.count()).select_from(IdempotencyRow)) or 0
 
 
+@pytest.mark.parametrize("file_id", ["assistant-Abc_1-2", "file_Abc", "file-Abc_1-2"])
+async def test_an_imported_file_is_used_and_deleted_like_any_other(
+    new_place: NEW, tmp_path: Path, file_id: str
+) -> None:
+    place = new_place()
+    saved = page(file(1, TEXT, "a.txt", id=file_id), file(2, TEXT, "a.txt"), store(1))
+    archive = write_directory(tmp_path / "saved", {"a.json": saved, "a.txt": TEXT})
+    await place.commands.run("import", str(archive))
+    async with serving(place) as (server, http):
+        code = {"code_interpreter": {"file_ids": [file_id, id_of("file-", 2)]}}
+        body = {"model": "scripted", "tools": [{"type": "code_interpreter"}]}
+        made = succeeded(
+            await http.post("/assistants", json=body | {"tool_resources": code}, headers=KEY)
+        )
+        attached = {"file_id": file_id, "tools": [{"type": "code_interpreter"}]}
+        said = {"role": "user", "content": "Look.", "attachments": [attached]}
+        thread = await post(http, "/threads", {"messages": [said]})
+        files = f"/vector_stores/{id_of('vs_', 1)}/files"
+        await post(http, files, {"file_id": file_id})
+        assert (await get(http, f"{files}/{file_id}"))["id"] == file_id
+        assert await found(http) == ["a.txt"]
+        succeeded(await http.delete(f"/files/{file_id}"))
+        for path in (f"/assistants/{made['id']}", f"/threads/{thread['id']}"):
+            seen = (await get(http, path))["tool_resources"]["code_interpreter"]["file_ids"]
+            assert file_id not in seen
+        assert await server.database.read(kept_answers) == 1
+        await server.background.sweep()
+        assert await server.database.read(kept_answers) == 0
+
+
 @pytest.mark.parametrize("kind", ["assistants", "threads"])
 async def test_answers_that_name_an_imported_object_go_with_it(
     sqlite_place: Place, tmp_path: Path, kind: str

@@ -17,6 +17,7 @@ from threadloom.llm.chat import Models
 from threadloom.retrieval.embedder import Embedder
 from threadloom.retrieval.search import Search
 from threadloom.types.shared import Page, Sent, id_of
+from threadloom.types.vector_stores import FileId
 
 SentObject = TypeVar("SentObject", bound=Sent)
 
@@ -77,7 +78,7 @@ RunId = Annotated[str, id_of("run")]
 StepId = Annotated[str, id_of("step")]
 VectorStoreId = Annotated[str, id_of("vs")]
 FileBatchId = Annotated[str, id_of("vsfb")]
-StoreFileId = Annotated[str, id_of("file")]
+StoreFileId = FileId
 
 
 def page_of(kind: type[SentObject], rows: Rows) -> Page[SentObject]:

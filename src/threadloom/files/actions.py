@@ -148,11 +148,13 @@ def detach(tx: Tx, file: FileRow) -> None:
 
 def forget_in_tools(tx: Tx, file: FileRow) -> None:
     """Take the file out of what code interpreters see."""
+    # Other ids came with an import, and no index helps with them.
+    indexed = [NAMES_FILES] if "file-" in file.id else []
     for kind in (AssistantRow, ThreadRow):
         naming = select(kind).where(
             kind.project_id == file.project_id,
-            NAMES_FILES,
-            cast(kind.tool_resources, Text).contains(file.id),
+            *indexed,
+            cast(kind.tool_resources, Text).contains(file.id, autoescape=True),
         )
         for row in tx.session.scalars(naming.order_by(kind.seq).with_for_update(key_share=True)):
             row.tool_resources = without_file(row.tool_resources, file.id)

@@ -57,11 +57,11 @@ def fault(code: str, message: str) -> PydanticCustomError:
     return PydanticCustomError(cast("LiteralString", code), cast("LiteralString", message))
 
 
-def id_of(prefix: str) -> AfterValidator:
-    """A check that an id is of the right kind."""
+def id_of(prefix: str, *others: str) -> AfterValidator:
+    """A check that an id is of the right kind. `others` are beginnings that imported ids have."""
 
     def check(value: str) -> str:
-        if not value.startswith(prefix):
+        if not value.startswith((prefix, *others)):
             # Told by the code, because only the code knows the place.
             raise PydanticCustomError("wrong_prefix", "wrong prefix", {"prefix": prefix})
         return value

@@ -21,7 +21,8 @@ DAY = 86_400
 VectorStoreStatus = Literal["expired", "in_progress", "completed"]
 VectorStoreFileStatus = Literal["in_progress", "completed", "cancelled", "failed"]
 FileErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]
-FileId = Annotated[str, id_of("file")]
+FileId = Annotated[str, id_of("file", "assistant-")]
+"""Files that came from Azure begin with `assistant-`."""
 MAX_BATCH = 2_000
 
 AttributeName = Annotated[str, Field(max_length=64)]
