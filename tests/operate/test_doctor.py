@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,12 @@ from tests.faults.processes import free_port
 from tests.operate.arena import Choosy, HoldingProxy, bad_providers, diagnose, run, settings_of
 from tests.support.postgres import Postgres, sqlalchemy_url
 from tests.support.server import Running, running_server
+from threadloom import __version__, processes
 from threadloom.commands.doctor.codes import check_sandbox
 from threadloom.config import CodeInterpreter, Runner
 from threadloom.db.engine import connect, create_engine
+from threadloom.db.rows import ProcessKind
+from threadloom.processes import Process
 from threadloom.testing import HashEmbedder, LineParser, ScriptedModel, ScriptedModels
 from threadloom.testing.upstream import Upstream
 
@@ -43,6 +48,43 @@ async def test_a_code_interpreter_that_is_turned_off_asks_no_runner() -> None:
     runner = Runner(url="unix:///nowhere/runner.sock")
     (found,) = await check_sandbox(CodeInterpreter(runtime="none", runner=runner))
     assert (found.colour, "turned off" in found.says) == ("green", True)
+
+
+async def test_where_only_the_api_is_served_no_sandbox_is_looked_for(server: Running) -> None:
+    runner = {
+        "THREADLOOM_CODE_INTERPRETER__RUNTIME": "docker",
+        "THREADLOOM_CODE_INTERPRETER__RUNNER__URL": "unix:///nowhere/runner.sock",
+    }
+    await beat(server, "api")
+    told = (await diagnose(settings_of(server) | runner)).findings["sandbox"]
+    assert (told["colour"], "code is run where workers are" in told["says"]) == ("green", True)
+    await beat(server, "worker")
+    assert "does not answer" in (await diagnose(settings_of(server) | runner)).red("sandbox")[0]
+
+
+async def beat(server: Running, kind: ProcessKind) -> None:
+    """As a process of this host does."""
+    now = server.database.clock.now()
+    process = Process(f"proc_{kind}", kind, socket.gethostname(), 1, __version__, now)
+    await server.database.write(processes.beat, process)
+
+
+async def test_where_only_the_runner_is_nothing_else_is_looked_at(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="tl-", dir="/tmp") as folder:
+        path = f"{folder}/runner.sock"
+        variables = {
+            "THREADLOOM_DATA_DIR": str(tmp_path / "none"),
+            "THREADLOOM_CODE_INTERPRETER__RUNTIME": "docker",
+            "THREADLOOM_CODE_INTERPRETER__RUNNER__URL": f"unix://{path}",
+            "THREADLOOM_CODE_INTERPRETER__DOCKER_HOST": "unix:///nowhere/docker.sock",
+        }
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            found = await diagnose(variables)
+    assert set(found.findings) == {"settings", "runner", "sandbox engine"}
+    assert found.colours["runner"] == "green"
+    found.red("sandbox engine")
 
 
 async def test_people_see_a_line_for_each_check_and_one_that_mends(tmp_path: Path) -> None:

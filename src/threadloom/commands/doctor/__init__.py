@@ -18,6 +18,7 @@ from threadloom.commands.doctor.models import check_embeddings, check_models
 from threadloom.commands.doctor.places import check_directory, check_storage
 from threadloom.commands.doctor.proxies import check_proxy
 from threadloom.commands.doctor.records import read_records
+from threadloom.commands.doctor.runners import look_for_runner
 from threadloom.config import Settings, variable
 from threadloom.errors import StartError
 
@@ -35,6 +36,12 @@ async def examine(
         yield fitting
         if fitting.colour == "red":
             return  # no process starts with these
+        code = settings.code_interpreter
+        if runner := await asyncio.to_thread(look_for_runner, settings):
+            yield runner
+            for finding in await bounded("sandbox", partial(check_sandbox, code, held_here=True)):
+                yield finding
+            return
         yield await asyncio.to_thread(check_directory, settings)
         records = await asyncio.to_thread(read_records, settings)
         for finding in records.findings:
@@ -44,7 +51,7 @@ async def examine(
         checks: dict[str, Check] = {
             "storage": partial(check_storage, settings),
             "embeddings": partial(check_embeddings, settings, records.embedded),
-            "sandbox": partial(check_sandbox, settings.code_interpreter),
+            "sandbox": partial(check_sandbox, code, used_here=not records.serves_only),
         }
         if url is not None:
             checks["proxy"] = partial(check_proxy, url, key)

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from threadloom.commands.doctor.findings import Finding, green, red, yellow
+from threadloom.commands.doctor.findings import Finding, fitting, green, red, yellow
 from threadloom.config import CodeInterpreter
 from threadloom.errors import StartError
 from threadloom.sandbox import building
@@ -28,20 +28,33 @@ except OSError:
     cards = []
 print(1 + 1, os.getuid(), len(cards))
 """
-ENGINE = (
+ENGINE = fitting(
     "Start Docker and let this user use its socket, set THREADLOOM_CODE_INTERPRETER__DOCKER_HOST, "
-    "or turn the tool off with THREADLOOM_CODE_INTERPRETER__RUNTIME=none."
+    "or turn the tool off with THREADLOOM_CODE_INTERPRETER__RUNTIME=none.",
+    "Start Docker, let DOCKER_GID in .env be the group of its socket (`stat -c %g /var/run/docker.sock`), and run `docker compose up -d`.",
 )
-BUILD = "Run `threadloom sandbox build`."
+BUILD = fitting(
+    "Run `threadloom sandbox build`.",
+    "Run `docker compose restart sandbox`, which builds it; `docker compose logs -f sandbox` shows how far it is.",
+)
 LOOK = "Run `threadloom sandbox check`; docs/code-interpreter.md tells what a sandbox needs."
-RUNNER = "Start `threadloom sandbox serve`, and check THREADLOOM_CODE_INTERPRETER__RUNNER__URL and __TOKEN on both sides."
+RUNNER = fitting(
+    "Start `threadloom sandbox serve`, and check THREADLOOM_CODE_INTERPRETER__RUNNER__URL and __TOKEN on both sides.",
+    "Run `docker compose up -d sandbox`; `docker compose logs sandbox` says why it is not there, or that it still builds its image.",
+)
+ELSEWHERE = "only the API is served on this host; code is run where workers are: ask `threadloom doctor` there"
 
 
-async def check_sandbox(settings: CodeInterpreter) -> Sequence[Finding]:
+async def check_sandbox(
+    settings: CodeInterpreter, *, held_here: bool = False, used_here: bool = True
+) -> Sequence[Finding]:
+    """`held_here`: the runner is a process of this host. `used_here`: nothing tells that workers are on other hosts only."""
     if settings.runtime == "none":
         return [green("sandbox", "turned off: code_interpreter.runtime is `none`")]
+    if not used_here:
+        return [green("sandbox", ELSEWHERE)]
     findings: list[Finding] = []
-    if settings.runtime == "docker" and settings.runner.url is None:
+    if settings.runtime == "docker" and (settings.runner.url is None or held_here):
         findings.append(await asyncio.to_thread(check_engine, settings))
         if findings[-1].colour == "red":
             return findings

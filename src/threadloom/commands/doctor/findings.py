@@ -1,9 +1,12 @@
 """What a check of `threadloom doctor` finds."""
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 Colour = Literal["green", "yellow", "red"]
+COMPOSED = sys.prefix == "/opt/threadloom"
+"""Whether this is the image's program, which docs/compose.md tells how to start."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +29,8 @@ def yellow(check: str, says: str, mend: str) -> Finding:
 
 def red(check: str, says: str, mend: str) -> Finding:
     return Finding(check, "red", says, mend)
+
+
+def fitting(plain: str, composed: str) -> str:
+    """A mend line, or the one for containers: there, nothing can be started or built beside what runs."""
+    return composed if COMPOSED else plain

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from threadloom.blobs import Blobs, open_blobs
-from threadloom.commands.doctor.findings import Finding, green, red, yellow
+from threadloom.commands.doctor.findings import Finding, fitting, green, red, yellow
 from threadloom.config import Settings
 from threadloom.errors import ApiError, StartError
 
@@ -47,7 +47,11 @@ def missing(path: Path) -> Finding:
 
 
 def owner_of(path: Path) -> str:
-    return f"Give it to the user who runs Threadloom (`chown -R {os.getuid()} {path}`), or set THREADLOOM_DATA_DIR to another."
+    give = f"chown -R {os.getuid()}"
+    return fitting(
+        f"Give it to the user who runs Threadloom (`{give} {path}`), or set THREADLOOM_DATA_DIR to another.",
+        f"What is mounted there has to belong to the image's user: `{give}` of that folder, on the machine itself.",
+    )
 
 
 async def check_storage(settings: Settings) -> Sequence[Finding]:

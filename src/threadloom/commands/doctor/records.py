@@ -1,5 +1,6 @@
 """The database: whether it answers, fits this program, and what its rows tell of workers, keys and vectors."""
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from threadloom import processes
 from threadloom.commands import status
-from threadloom.commands.doctor.findings import Finding, green, red, yellow
+from threadloom.commands.doctor.findings import Finding, fitting, green, red, yellow
 from threadloom.commands.looking import opened, snapshot
 from threadloom.config import Settings
 from threadloom.db.engine import is_sqlite
@@ -45,11 +46,15 @@ class Embedded:
 
 @dataclass
 class Records:
-    """What was found, and what further checks need to know. `models` are the names that assistants have."""
+    """What was found, and what further checks need to know.
+
+    `models` are the names that assistants have. `serves_only`: processes of this host are there, and none of them works.
+    """
 
     findings: list[Finding] = field(default_factory=list[Finding])
     models: Sequence[str] = ()
     embedded: Sequence[Embedded] = ()
+    serves_only: bool = False
 
 
 def read_records(settings: Settings) -> Records:
@@ -87,6 +92,7 @@ def read(engine: Engine, settings: Settings, records: Records) -> None:
         records.findings += [look_at_keys(tx, settings), *look_at_workers(tx)]
         records.models = models_of(tx)
         records.embedded = embedded(tx)
+        records.serves_only = serves_only(tx)
 
 
 def look_at_database(tx: Tx, engine: Engine) -> Finding:
@@ -126,7 +132,10 @@ def look_at_schema(revision: str | None) -> Finding:
     if revision is not None and revision not in {one.revision for one in known.walk_revisions()}:
         mend = "Upgrade Threadloom, or restore a backup from before the upgrade."
         return red("schema", f"{revision} is newer than this program, which knows {head}", mend)
-    mend = "Run `threadloom db upgrade`; `threadloom serve` does it at its start too."
+    mend = fitting(
+        "Run `threadloom db upgrade`; `threadloom serve` does it at its start too.",
+        "Run `docker compose up migrate`, which says why it fails if it does.",
+    )
     return red("schema", f"{revision or 'none'} is older than this program's, {head}", mend)
 
 
@@ -176,13 +185,25 @@ def look_at_workers(tx: Tx) -> Iterator[Finding]:
             if seen
             else ""
         )
-        mend = "Start `threadloom serve` (it works too, unless it was told not to) or `threadloom worker`."
+        mend = fitting(
+            "Start `threadloom serve` (it works too, unless it was told not to) or `threadloom worker`.",
+            "Run `docker compose up -d worker`; `docker compose logs worker` says why there is none.",
+        )
         yield red("workers", f"none is alive{lost}; {says}", mend)
     elif oldest > SLOW:
-        mend = "Start more `threadloom worker`, or raise THREADLOOM_RUNS__CONCURRENCY; `threadloom status` shows what they do."
+        more = fitting("Start more `threadloom worker`", "Let WORKERS in .env be more")
+        mend = f"{more}, or raise THREADLOOM_RUNS__CONCURRENCY; `threadloom status` shows what they do."
         yield yellow("workers", f"{len(alive)} alive; {says}", mend)
     else:
         yield green("workers", f"{len(alive)} alive; {says}")
+
+
+def serves_only(tx: Tx) -> bool:
+    now, host = tx.clock.now(), socket.gethostname()
+    here = [
+        one for one in processes.processes(tx) if one.host == host and processes.is_alive(one, now)
+    ]
+    return bool(here) and not any(map(processes.works, here))
 
 
 def models_of(tx: Tx) -> Sequence[str]:
