@@ -40,7 +40,7 @@ DOCKER_GID=
 # DOCKER_SOCKET=/var/run/docker.sock
 # Workers to start.
 # WORKERS=1
-# Name of the image of API, worker and sandbox runner, and what it is built on.
+# Name of the image of API, worker and sandbox runner, and what it and the image for code are built on.
 # IMAGE=threadloom
 # BASE=python:3.12-slim
 # PostgreSQL with pgvector.

@@ -76,6 +76,7 @@ def serve_sandboxes(
     build: Annotated[
         bool, typer.Option("--build", help="Build the image first, if this version's is not there.")
     ] = False,
+    base: Annotated[str | None, typer.Option(help="A Python image to build on.")] = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
 ) -> None:
@@ -84,5 +85,5 @@ def serve_sandboxes(
 
     settings = settings_of(data_dir, config)
     if build:
-        sandbox_commands.build_missing(settings)
+        sandbox_commands.build_missing(settings, base=base)
     start(sandbox_commands.serve(settings))

@@ -51,10 +51,10 @@ def build(settings: Settings, *, base: str | None, network: str | None, cache: b
     typer.echo(f"Built the image {image} ({seen.image}).")
 
 
-def build_missing(settings: Settings) -> None:
-    """Build the image if there is none of this version. Raises StartError."""
+def build_missing(settings: Settings, *, base: str | None) -> None:
+    """Build the image, on `base`, if there is none of this version. Raises StartError."""
     if not building.look(settings.code_interpreter).current:
-        build(settings, base=None, network=None, cache=True)
+        build(settings, base=base, network=None, cache=True)
 
 
 async def check(settings: Settings) -> None:
