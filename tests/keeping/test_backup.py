@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from tests.api.wire import get, make_file, post
 from tests.faults.processes import until
 from tests.keeping.places import Place, Places, migrated
 from tests.keeping.world import everything, fill, hanging, new_thread, reaches, start_run
+from tests.support.process import COMMAND, environment
 from tests.support.s3 import running_s3
 from tests.support.server import running_server
 from threadloom.cli import cli
@@ -214,12 +216,43 @@ async def test_a_backup_is_restored_into_nothing_but_an_empty_database(places: P
     async with still(target) as server, server.http() as http:
         assert (await get(http, "/files"))["data"][0]["id"] == own["id"]
     await target.command("backup", "restore", str(backup), "--force")
+    assert await contents(target) == [b"two", b"one"]
+
+
+async def contents(place: Place) -> list[bytes]:
+    """Of the files that a server has, the newest first."""
+    async with still(place) as server, server.http() as http:
+        files = (await get(http, "/files"))["data"]
+        return [(await http.get(f"/files/{one['id']}/content")).content for one in files]
+
+
+async def killed(place: Place, fault: str, *arguments: str) -> None:
+    """A command that dies at a named point."""
+    variables = environment(**place.environment, THREADLOOM_FAULT=fault + ":kill")
+    process = await asyncio.create_subprocess_exec(COMMAND, *arguments, env=variables)
+    assert await process.wait() == -SIGKILL
+
+
+async def test_a_restore_that_was_killed_changed_nothing_and_is_done_again(places: Places) -> None:
+    backup = await small_backup(places.new("sqlite"))
+    target = migrated(places.new("sqlite"))
     async with still(target) as server, server.http() as http:
-        contents = [
-            (await http.get(f"/files/{file['id']}/content")).content
-            for file in (await get(http, "/files"))["data"]
-        ]
-    assert contents == [b"two", b"one"]
+        await make_file(http, b"own")
+    restore = ("backup", "restore", str(backup), "--force")
+    for fault in ("restore.blobs:1", "restore.rows:5"):
+        await killed(target, fault, *restore)
+        assert await contents(target) == [b"own"]
+    await target.command(*restore)
+    assert await contents(target) == [b"two", b"one"]
+
+
+async def test_a_killed_restore_leaves_an_empty_database_empty(places: Places) -> None:
+    backup = await small_backup(places.new("sqlite"))
+    target = places.new("postgresql")
+    restore = ("backup", "restore", str(backup))
+    await killed(target, "restore.rows:5", *restore)
+    await target.command(*restore)
+    assert await contents(target) == [b"two", b"one"]
 
 
 async def test_nobody_restores_under_a_running_server(places: Places) -> None:

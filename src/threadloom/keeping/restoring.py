@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, inspect
 
+from threadloom import faults
 from threadloom.blobs import Blobs
 from threadloom.clock import Clock
 from threadloom.db.copying import (
@@ -80,6 +81,7 @@ async def write_blobs(blobs: Blobs, folder: Path, manifest: Manifest) -> None:
     entries = (entry for entry in blobs_of(folder, manifest) if entry.sha256 is not None)
     while some := list(islice(entries, AT_ONCE)):
         await asyncio.gather(*(write_blob(blobs, entry, folder) for entry in some))
+        faults.point("restore.blobs")
 
 
 async def write_blob(blobs: Blobs, entry: BlobEntry, folder: Path) -> None:
@@ -102,6 +104,7 @@ def write_rows(engine: Engine, clock: Clock, folder: Path, manifest: Manifest, f
         for table in tables:
             if part := manifest.tables.get(table.name):
                 insert_records(connection, table, read_lines(folder, part))
+                faults.point("restore.rows")
         go_on_after(connection, tables, manifest.numbers)
         keep_blobs(connection, folder, manifest)
 
