@@ -1,5 +1,8 @@
 """What is old goes: by itself as the settings say, or when an operator asks."""
 
+import asyncio
+import os
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +21,7 @@ from tests.api.wire import (
 )
 from tests.keeping.places import Place, Places, migrated
 from tests.keeping.world import listed
+from tests.support.process import COMMAND, environment
 from tests.support.server import Running, running_server
 from threadloom.db.rows import EventRow, UsageRow
 from threadloom.db.tx import Tx
@@ -142,6 +146,35 @@ async def test_an_operator_purges_what_is_old(places: Places, database: str) -> 
 
 def count_of(tx: Tx, kind: Any) -> int:
     return tx.session.scalar(select(func.count()).select_from(kind)) or 0
+
+
+async def typed(place: Place, answer: bytes, *arguments: str) -> tuple[int | None, bytes]:
+    """The exit code of a command at a terminal on which somebody types, and what it asked."""
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, answer)
+        variables = environment(**place.environment)
+        process = await asyncio.create_subprocess_exec(
+            *(COMMAND, *arguments), stdin=theirs, stdout=PIPE, stderr=PIPE, env=variables
+        )
+        _, asked = await process.communicate()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return process.returncode, asked
+
+
+async def test_nothing_is_purged_before_somebody_said_yes(places: Places) -> None:
+    place = migrated(places.new("sqlite"))
+    async with serving(place, FrozenClock()) as (_, http):
+        thread = await make_thread(http)
+        asked = ("purge", "--older-than", "1d", "--what", "threads", "--what", "files")
+        code, said = await typed(place, b"n\n", *asked)
+        assert (code, said.splitlines()[0]) == (1, b"Delete 1 threads, 0 files? [y/N]:Aborted.")
+        assert await ids(http, "/threads") == [thread["id"]]
+        code, _ = await typed(place, b"y\n", *asked)
+        assert code == 0
+        assert await ids(http, "/threads") == []
 
 
 async def test_a_purge_keeps_to_its_project_and_its_age(places: Places) -> None:
