@@ -268,6 +268,34 @@ def content_of(part: Json) -> str:
             return part["refusal"]
 
 
+def calls_of(step: Json) -> list[Json]:
+    return step["step_details"].get("tool_calls", [])
+
+
+def streamed_calls(events: Iterable[Sse]) -> dict[str, list[Json]]:
+    """The calls of each step, as its deltas add up to them. When one begins, nothing more may come of the one before."""
+    streamed: dict[str, list[Json]] = {}
+    for event in events:
+        if event.name == "thread.run.step.delta":
+            calls = streamed.setdefault(event.json["id"], [])
+            for piece in event.json["delta"]["step_details"]["tool_calls"]:
+                index = piece.pop("index")
+                if index == len(calls):
+                    calls.append(piece)
+                else:
+                    assert index == len(calls) - 1, event.data
+                    add_to_call(calls[-1][piece["type"]], piece[piece["type"]])
+    return streamed
+
+
+def add_to_call(call: Json, piece: Json) -> None:
+    for name, more in piece.items():
+        if name == "outputs":
+            numbers = [output.pop("index") for output in more]
+            assert numbers == list(range(len(call[name]), len(call[name]) + len(more)))
+        call[name] += more
+
+
 def names(text: str) -> list[str]:
     """The names of a stream's events."""
     return [event.name for event in parsed_all(text)]

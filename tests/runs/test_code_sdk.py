@@ -107,7 +107,7 @@ async def test_an_event_handler_rebuilds_what_is_stored(
     pictures = [part["image_file"]["file_id"] for part in handler.rebuilt[1][:2]]
     assert handler.heard == [
         *("call call_0", "input print(", "input 1)"),
-        *("call call_1", "input plot()", "call call_0", "call call_1"),
+        *("input None", "call call_1", "input plot()", "input None"),
         *(f"picture {file_id}" for file_id in pictures[:1]),
         *("text", f"picture {pictures[1]}", f"text done \U0001f600 See [it]({LINK}) or {LINK}."),
     ]

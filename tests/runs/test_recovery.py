@@ -13,9 +13,11 @@ from tests.runs.driver import (
     Api,
     Json,
     Talk,
+    calls_of,
     names,
     parsed_all,
     parts_of,
+    streamed_calls,
     streamed_parts,
 )
 from tests.runs.workers import DyingDatabase, doomed, started, until_stored
@@ -132,10 +134,6 @@ def picture(file_id: str) -> Json:
     return {"type": "image", "image": {"file_id": file_id}}
 
 
-def calls_of(step: Json) -> list[Json]:
-    return step["step_details"].get("tool_calls", [])
-
-
 def pictures_of(call: Json) -> list[str]:
     outputs = call["code_interpreter"]["outputs"]
     return [output["image"]["file_id"] for output in outputs]
@@ -160,6 +158,10 @@ async def assert_nothing_is_open(talk: Talk, run: str, text: str) -> None:
     for message in (await talk.messages())[1:]:
         assert message["id"] in written
         assert parts_of(message) == streamed[message["id"]]
+    calls = streamed_calls(parsed_all(text))
+    for step in steps:
+        if step["status"] == "completed" and calls_of(step):
+            assert calls[step["id"]] == calls_of(step)
 
 
 async def test_a_half_written_answer_is_withdrawn(

@@ -17,6 +17,7 @@ from threadloom.runs.journal import (
     start_message,
 )
 from threadloom.runs.states import transition
+from threadloom.runs.tool_calls import show_calls, waiting
 from threadloom.runs.usage import NO_USAGE
 from threadloom.types.messages import Content, IncompleteReason
 from threadloom.types.run_steps import MessageCreationDetails
@@ -141,4 +142,5 @@ def close_open(
 ) -> None:
     if step := open_step(tx):
         cut_message(tx, step, reason)
+        show_calls(tx, step, waiting(step))
         close_step(tx, step, status, error)

@@ -29,6 +29,8 @@ from threadloom.types.runs import (
 )
 from threadloom.types.shared import JsonObject
 
+WRITTEN = {"function": "arguments", "code_interpreter": "input"}
+"""What streams carry of a model's own text, by the type of the call."""
 STEPS = select(RunStepRow).where(RunStepRow.run_id == bindparam("of_run")).order_by(RunStepRow.seq)
 
 
@@ -65,13 +67,49 @@ def record_result(tx: RunTx, result: ToolResult) -> None:
     step = open_step(tx)
     assert step is not None
     assert isinstance(step.step_details, ToolCallsDetails)
+    waited = waiting(step)
     calls = list(step.step_details.tool_calls)
     index = [call.id for call in calls].index(result.shown.id)
     calls[index] = result.shown
     step.step_details = ToolCallsDetails(type="tool_calls", tool_calls=calls)
     step.heard = step.heard | {result.shown.id: result.heard}
     if result.delta is not None:
-        tx.append("thread.run.step.delta", step_delta(step.id, {"index": index} | result.delta))
+        write_call(tx, step, index, result.delta)
+    show_calls(tx, step, waited[: len(waited) - len(waiting(step))])
+
+
+def waiting(step: RunStepRow) -> list[tuple[int, StepToolCall]]:
+    """The calls that no stream has shown yet, with their places: those after code that has no outputs yet.
+
+    SDKs take a piece of another call for the end of the one before it: each call is shown with all of its pieces.
+    """
+    if isinstance(step.step_details, ToolCallsDetails):
+        calls = list(enumerate(step.step_details.tool_calls))
+        for index, call in calls:
+            if isinstance(call, CodeInterpreterToolCall) and call.id not in step.heard:
+                return calls[index + 1 :]
+    return []
+
+
+def show_calls(tx: RunTx, step: RunStepRow, calls: Iterable[tuple[int, StepToolCall]]) -> None:
+    """Stream calls that waited."""
+    for index, call in calls:
+        for piece in pieces_of(call):
+            write_call(tx, step, index, piece)
+
+
+def pieces_of(call: StepToolCall) -> list[JsonObject]:
+    """The call, and then what the model wrote in it: SDKs tell nobody of what the first piece brings."""
+    whole = call.model_dump(mode="json")
+    name = WRITTEN.get(call.type)
+    if name is None or not (written := whole[call.type][name]):
+        return [whole]
+    begun = whole | {call.type: whole[call.type] | {name: ""}}
+    return [begun, {"type": call.type, call.type: {name: written}}]
+
+
+def write_call(tx: RunTx, step: RunStepRow, index: int, piece: JsonObject) -> None:
+    tx.append("thread.run.step.delta", step_delta(step.id, {"index": index} | piece))
 
 
 def step_delta(step_id: str, call: JsonObject) -> str:

@@ -26,6 +26,7 @@ from threadloom.runs.sandbox_files import publish_file
 from threadloom.runs.tool_calls import step_delta
 from threadloom.runs.tools import BuiltInTools, CallReader, meant, reader_of, shown_call
 from threadloom.types.messages import Content
+from threadloom.types.run_steps import CodeInterpreterToolCall
 from threadloom.types.shared import JsonObject
 
 
@@ -41,8 +42,9 @@ class Turn:
 
 @dataclass
 class CallDraft:
-    """A call while the model writes it; one without a reader is shown once it is whole."""
+    """A call while the model writes it, at its place in the step; one without a reader is shown once it is whole."""
 
+    index: int
     id: str
     name: str
     reader: CallReader | None
@@ -74,6 +76,8 @@ class TurnWriter:
         self._pictures = pictures
         self._parts: list[PartDraft] = []
         self._calls: dict[int, CallDraft] = {}
+        """By the model's own numbers, in the order in which it began them."""
+        self._code_shown = False
         self._message_id = ""
         self._step_id = ""
 
@@ -102,7 +106,7 @@ class TurnWriter:
         return content_of(self._parts)
 
     def _called(self) -> list[ToolCall]:
-        return [self._calls[index].finished() for index in sorted(self._calls)]
+        return [draft.finished() for draft in self._calls.values()]
 
     async def _write_text(self, text: str) -> None:
         for piece in self._reader.feed(text) if self._reader else [Piece(text)]:
@@ -146,7 +150,8 @@ class TurnWriter:
             self._step_id = await self._log.commit(start_tool_step, self._turn, self._content())
         self._show_calls()
         name = meant(self._run, event.name, self._built_in)
-        draft = CallDraft(event.id, name, reader_of(self._run, name, self._built_in))
+        reader = reader_of(self._run, name, self._built_in)
+        draft = CallDraft(len(self._calls), event.id, name, reader)
         self._calls[event.index] = draft
         if draft.reader:
             self._show_calls()
@@ -154,25 +159,26 @@ class TurnWriter:
     def _write_arguments(self, index: int, arguments: str) -> None:
         draft = self._calls[index]
         draft.arguments.append(arguments)
-        if draft.reader and (more := draft.reader.feed(arguments)):
-            self._write_call(index, more)
+        if draft.shown and draft.reader and (more := draft.reader.feed(arguments)):
+            self._write_call(draft, more)
 
     def _finish_calls(self) -> None:
         self._show_calls()
-        for index, draft in self._calls.items():
-            if draft.reader and (rest := draft.reader.finish()):
-                self._write_call(index, rest)
+        for draft in self._calls.values():
+            if draft.shown and draft.reader and (rest := draft.reader.finish()):
+                self._write_call(draft, rest)
 
     def _show_calls(self) -> None:
-        """A call is shown when it begins, or once it is whole, in its tool's own form."""
-        for index, draft in self._calls.items():
-            if not draft.shown:
+        """A call is shown when it begins, or once it is whole, in its tool's own form; what follows code waits for its outputs."""
+        for draft in self._calls.values():
+            if not draft.shown and not self._code_shown:
                 draft.shown = True
                 call = shown_call(self._run, draft.finished(), self._built_in)
-                self._write_call(index, call.model_dump(mode="json"))
+                self._write_call(draft, call.model_dump(mode="json"))
+                self._code_shown = isinstance(call, CodeInterpreterToolCall)
 
-    def _write_call(self, index: int, call: JsonObject) -> None:
-        delta = step_delta(self._step_id, {"index": index} | call)
+    def _write_call(self, draft: CallDraft, call: JsonObject) -> None:
+        delta = step_delta(self._step_id, {"index": draft.index} | call)
         self._log.delta("thread.run.step.delta", delta)
 
 
