@@ -82,8 +82,9 @@ def serve_sandboxes(
 ) -> None:
     """Hold sandboxes for workers that have no engine."""
     from threadloom.commands import sandbox as sandbox_commands
+    from threadloom.commands import sandbox_runner
 
     settings = settings_of(data_dir, config)
     if build:
         sandbox_commands.build_missing(settings, base=base)
-    start(sandbox_commands.serve(settings))
+    start(sandbox_runner.serve(settings))

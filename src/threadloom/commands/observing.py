@@ -1,9 +1,10 @@
 """What serving and working processes have in common: a port for metrics, and traces, as far as the settings want them."""
 
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
+from threadloom.commands.scraping import scraped
 from threadloom.config import Telemetry
 from threadloom.db.database import Database
 from threadloom.exposition import listening
@@ -14,11 +15,7 @@ from threadloom.telemetry.tracing import traced
 async def observed(settings: Telemetry, database: Database) -> AsyncGenerator[None]:
     """Be observed until the block ends. Raises StartError."""
     async with AsyncExitStack() as stack:
-        if settings.metrics and settings.port is not None:
-            port = await stack.enter_async_context(
-                listening(database, settings.host, settings.port)
-            )
-            print(f"Metrics are at http://{settings.host}:{port}/metrics", file=sys.stderr)  # noqa: T201
+        await stack.enter_async_context(scraped(settings, partial(listening, database)))
         if settings.otlp_endpoint:
             headers = {
                 name: value.get_secret_value() for name, value in settings.otlp_headers.items()

@@ -1,8 +1,7 @@
-"""`threadloom sandbox`: build the image, check that all is there, list and end sandboxes, hold them for other processes."""
+"""`threadloom sandbox`: build the image, check that all is there, list and end sandboxes."""
 
 import asyncio
 import secrets
-import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,15 +9,12 @@ from dataclasses import dataclass
 import typer
 
 from threadloom.clock import SystemClock
-from threadloom.commands.garbage import collect_as_usual
 from threadloom.config import CodeInterpreter, Settings
-from threadloom.config import Runner as RunnerSettings
 from threadloom.errors import StartError
 from threadloom.sandbox import building
 from threadloom.sandbox.docker import Docker
 from threadloom.sandbox.engine import Container
 from threadloom.sandbox.opening import open_sandbox
-from threadloom.sandbox.runner import Runner, listening
 from threadloom.sandbox.session import (
     Finished,
     Logs,
@@ -27,9 +23,7 @@ from threadloom.sandbox.session import (
     SandboxUnavailable,
     Session,
 )
-from threadloom.sandbox.sessions import Sessions
 
-SWEEP_SECONDS = 60.0
 CHECK_SECONDS = 60.0
 SHOWN = ("numpy", "pandas", "scipy", "sklearn", "matplotlib", "openpyxl", "PIL", "IPython")
 VERSIONS = f"""
@@ -157,44 +151,6 @@ async def listed(docker: Docker) -> Sequence[Container]:
         return await docker.containers()
     except SandboxUnavailable as error:
         raise StartError(str(error)) from None
-
-
-async def serve(settings: Settings) -> None:
-    """Hold sandboxes for other processes until SIGTERM or SIGINT. Raises StartError."""
-    code = settings.code_interpreter
-    own = open_sandbox(without_runner(code))
-    if not isinstance(own, Sessions):
-        raise StartError("There is nothing to hold: code_interpreter.runtime is `none`.")
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    try:
-        with listening(code.runner) as bound:
-            if problem := await own.start():
-                say(f"There are no sandboxes yet: {problem}")
-            say(f"Threadloom's sandbox runner listens on {code.runner.url}")
-            sweeping = asyncio.create_task(sweep(own))
-            collect_as_usual()
-            await Runner(own, code).serve(bound, stopped)
-            sweeping.cancel()
-    finally:
-        await own.close()
-
-
-async def sweep(own: Sessions) -> None:
-    """What processes that are gone have left behind, until it is cancelled."""
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        await own.sweep()
-
-
-def without_runner(code: CodeInterpreter) -> CodeInterpreter:
-    """The settings of the process that holds the sandboxes itself."""
-    return code.model_copy(update={"runner": RunnerSettings()})
-
-
-def say(line: str) -> None:
-    typer.echo(line, err=True)
 
 
 @asynccontextmanager

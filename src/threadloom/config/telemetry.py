@@ -18,7 +18,7 @@ class Telemetry(Section):
         default=None,
         ge=0,
         le=65535,
-        description="A port that answers `GET /metrics` alone, without a key. Workers have no other.",
+        description="A port that answers `GET /metrics` alone, without a key. Workers and sandbox runners have no other.",
     )
     otlp_endpoint: str | None = Field(
         default=None,
