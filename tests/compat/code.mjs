@@ -5,7 +5,7 @@
 // The scripted upstream calls the tool with the code of the message, and then quotes what it hears.
 
 import assert from "node:assert/strict";
-import { assistants, client, collected, messages, model, quickly, report, runs, stepsOf, textOf, threads } from "./base.mjs";
+import { asked, assistants, client, collected, messages, model, quickly, report, runs, stepsOf, textOf, threads } from "./base.mjs";
 
 const PNG = "89504e470d0a1a0a";
 const DRAW = `\
@@ -148,6 +148,23 @@ const code = {
     const { events, input, outputs, pictures, message } = await watched(await attached(running(DRAW)));
     assert.deepEqual([events, input, outputs], [ORDER, DRAW, ["logs", "image"]]);
     assert.deepEqual(pictures, [await picture(message)]);
+  },
+  async listenersAreToldOfEachOfSeveralCallsOnce() {
+    const heard = [];
+    const thread = await asked(running("print(1)") + running("print(2)"));
+    const stream = runs.stream(thread, { assistant_id: analyst });
+    stream
+      .on("toolCallCreated", ({ id }) => heard.push(`created ${id}`))
+      .on("toolCallDone", ({ id, code_interpreter: { input, outputs: [{ logs }] } }) =>
+        heard.push(`done ${id}: ${input} gave ${logs.trim()}`));
+    await stream.done();
+    const [first, second] = (await calls(thread)).map(({ id }) => id);
+    assert.deepEqual(heard, [
+      `created ${first}`,
+      `done ${first}: print(1) gave 1`,
+      `created ${second}`,
+      `done ${second}: print(2) gave 2`,
+    ]);
   },
   async listenersSeeLinks() {
     const thread = await attached(running(DRAW));

@@ -161,6 +161,23 @@ class Code(Interpreted):
             "sandbox:/mnt/data/totals.xlsx",
         ]
 
+    def a_handler_is_told_of_each_of_several_calls_once(self) -> None:
+        thread = self._thread(running("print(1)") + running("print(2)"))
+        teller = Teller()
+        with self._runs.stream(
+            thread_id=thread, assistant_id=self._analyst, event_handler=teller
+        ) as stream:
+            stream.until_done()
+        first, second = [call.id for call in self._calls(thread)]
+        # What is done last is said to be so again when the next step and the run end.
+        assert teller.heard[:4] == [
+            f"created {first}",
+            f"done {first}: print(1) gave 1",
+            f"created {second}",
+            f"done {second}: print(2) gave 2",
+        ]
+        assert set(teller.heard[4:]) <= set(teller.heard[3:4])
+
     def an_error_is_output_and_the_run_goes_on(self) -> None:
         thread = self._attached(running("1 / 0"))
         message = self._answered(thread)
@@ -246,6 +263,22 @@ class Watcher(AssistantEventHandler):
     def on_text_done(self, text: Any) -> None:
         self.heard.append("text done")
         assert text.value == self.text
+
+
+class Teller(AssistantEventHandler):
+    """Writes down which calls began, and what each was when it was done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def on_tool_call_created(self, tool_call: Any) -> None:
+        self.heard.append(f"created {tool_call.id}")
+
+    def on_tool_call_done(self, tool_call: Any) -> None:
+        (output,) = tool_call.code_interpreter.outputs
+        code, logs = tool_call.code_interpreter.input, output.logs.strip()
+        self.heard.append(f"done {tool_call.id}: {code} gave {logs}")
 
 
 def running(code: str) -> str:
