@@ -177,6 +177,19 @@ async def test_an_id_of_another_kind_is_refused(raw: httpx2.AsyncClient) -> None
     assert await answers_of_run(raw, f"{PATH}/undefined") == [refused] * 7
 
 
+async def test_an_assistant_is_named_by_its_id(raw: httpx2.AsyncClient) -> None:
+    await make_thread(raw, "Hi")
+    refused = refusal(
+        400,
+        "Invalid 'assistant_id': 'Support'. Expected an ID that begins with 'asst'.",
+        param="assistant_id",
+        code="invalid_value",
+    )
+    body = {"assistant_id": "Support"}
+    assert answer(await raw.post(PATH, json=body)) == refused
+    assert answer(await raw.post("/threads/runs", json=body)) == refused
+
+
 async def answers_of_run(raw: httpx2.AsyncClient, path: str) -> list[tuple[int, Json]]:
     """What all paths of one run answer."""
     return [

@@ -3,13 +3,13 @@
 from fastapi import APIRouter
 from sqlalchemy import select
 
-from threadloom.api.context import AssistantId, Db, Listing, Server, page_of
+from threadloom.api.context import Db, Listing, Server, page_of
 from threadloom.api.route import AssistantsRoute
 from threadloom.db.rows import AssistantRow
 from threadloom.db.tx import PageQuery, ProjectTx, Rows, Shown
 from threadloom.errors import InvalidRequest
 from threadloom.retrieval.resources import chosen_resources, with_living
-from threadloom.types.assistants import Assistant, AssistantCreate, AssistantModify
+from threadloom.types.assistants import Assistant, AssistantCreate, AssistantId, AssistantModify
 from threadloom.types.shared import Deleted, Page
 from threadloom.types.tools import stored_option, with_empty_resources
 

@@ -71,7 +71,6 @@ async def page_query(
 Server = Annotated[Context, Depends(context)]
 Db = Annotated[ProjectDatabase, Depends(project_database)]
 Listing = Annotated[PageQuery, Depends(page_query)]
-AssistantId = Annotated[str, id_of("asst")]
 ThreadId = Annotated[str, id_of("thread")]
 MessageId = Annotated[str, id_of("msg")]
 RunId = Annotated[str, id_of("run")]

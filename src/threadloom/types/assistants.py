@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from threadloom.types.shared import Metadata, Received, Sent, UnixSeconds
+from threadloom.types.shared import Metadata, Received, Sent, UnixSeconds, id_of
 from threadloom.types.tools import (
     ReasoningEffort,
     ResponseFormat,
@@ -17,6 +17,7 @@ from threadloom.types.tools import (
     TopP,
 )
 
+AssistantId = Annotated[str, id_of("asst")]
 Instructions = Annotated[str, Field(max_length=256_000)]
 Tools = Annotated[list[Tool], Field(max_length=128)]
 

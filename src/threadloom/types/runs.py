@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from threadloom.types.assistants import Instructions, Tools
+from threadloom.types.assistants import AssistantId, Instructions, Tools
 from threadloom.types.messages import MessageCreate
 from threadloom.types.shared import (
     MAX_INTEGER,
@@ -54,7 +54,7 @@ class TruncationStrategy(Echoed):
 class RunOptions(Received):
     """What a run may override of its assistant."""
 
-    assistant_id: str
+    assistant_id: AssistantId
     model: Annotated[str, Field(min_length=1)] | None = None
     instructions: Instructions | None = None
     tools: Tools | None = None
