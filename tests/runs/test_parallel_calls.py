@@ -1,4 +1,7 @@
-"""Several calls in one turn, as the official SDK tells of them: each begins once, and is done once, with all of its outputs."""
+"""Several calls in one turn, as the official SDK tells of them: each begins once, and is done once, with all of its outputs.
+
+No recording of the hosted service shows code beside other calls. The order is the one that the handlers of all its SDKs need.
+"""
 
 import asyncio
 from collections.abc import Iterable
