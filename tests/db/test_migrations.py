@@ -90,6 +90,25 @@ def stand_at(engine: Engine, revision: str) -> None:
         command.upgrade(config_on(connection), revision)
 
 
+def test_runs_that_were_counted_before_requests_count_as_one_each(engine: Engine) -> None:
+    stand_at(engine, "0005")
+    with connect(engine, write=True) as connection, connection.begin():
+        connection.execute(
+            text("INSERT INTO projects (id, created_at, name) VALUES ('proj_1', 0, 'old')")
+        )
+        connection.execute(
+            text(
+                "INSERT INTO usage VALUES ('proj_1', '2026-11-01', '', 'asst_1', 'm', 1, 3, 40, 5)"
+            )
+        )
+    upgrade(engine)
+    with connect(engine) as connection:
+        counted = connection.execute(
+            text("SELECT runs, model_requests, prompt_tokens, completion_tokens FROM usage")
+        )
+        assert counted.one() == (3, 3, 40, 5)
+
+
 def revision(engine: Engine) -> str | None:
     with connect(engine) as connection:
         return MigrationContext.configure(connection).get_current_revision()

@@ -63,6 +63,7 @@ class UsageRow(Row):
     model: Mapped[str] = mapped_column(primary_key=True)
     part: Mapped[int] = mapped_column(Serial, primary_key=True)
     runs: Mapped[int] = mapped_column(default=0)
+    model_requests: Mapped[int] = mapped_column(default=0, server_default="0")
     prompt_tokens: Mapped[int] = mapped_column(default=0)
     completion_tokens: Mapped[int] = mapped_column(default=0)
 
