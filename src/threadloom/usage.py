@@ -19,9 +19,11 @@ WITHOUT_KEY = ""
 PART = secrets.randbits(31)
 """This process's."""
 ADD_USAGE = text(
-    "INSERT INTO usage (project_id, day, key_id, assistant_id, model, part, runs, prompt_tokens, completion_tokens) "
-    "VALUES (:project_id, :day, :key_id, :assistant_id, :model, :part, 1, :prompt, :completion) "
+    "INSERT INTO usage "
+    "(project_id, day, key_id, assistant_id, model, part, runs, model_requests, prompt_tokens, completion_tokens) "
+    "VALUES (:project_id, :day, :key_id, :assistant_id, :model, :part, 1, :turns, :prompt, :completion) "
     "ON CONFLICT (project_id, day, key_id, assistant_id, model, part) DO UPDATE SET runs = usage.runs + 1, "
+    "model_requests = usage.model_requests + excluded.model_requests, "
     "prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens, "
     "completion_tokens = usage.completion_tokens + excluded.completion_tokens"
 )
@@ -95,6 +97,7 @@ def record_usage(tx: Tx, run: RunRow) -> None:
             "assistant_id": run.assistant_id,
             "model": run.model,
             "part": PART,
+            "turns": run.turns,
             "prompt": spent.prompt_tokens,
             "completion": spent.completion_tokens,
         },

@@ -8,7 +8,8 @@ import pytest
 from openai.types.admin.organization import UsageCompletionsResponse
 from sqlalchemy import select
 
-from tests.api.wire import Json, get, run_to_end
+from tests.api.wire import Json, get, make_run, post, run_to_end
+from tests.keeping.world import FUNCTION, call, reaches
 from tests.support.server import Running, running_server
 from threadloom.api.keys import ADMIN
 from threadloom.db.rows import ApiKeyRow, ProjectRow, UsageRow
@@ -32,7 +33,7 @@ async def server(database_url: str, model: ScriptedModel) -> AsyncGenerator[Runn
 def usage_row(project_id: str, day: int = 1, **fields: Any) -> UsageRow:
     """Of the nth day of November."""
     defaults = {"key_id": "key_1", "assistant_id": "asst_1", "model": "gpt-4o", "part": 1}
-    counts = {"runs": 1, "prompt_tokens": 100, "completion_tokens": 10}
+    counts = {"runs": 1, "model_requests": 2, "prompt_tokens": 100, "completion_tokens": 10}
     return UsageRow(project_id=project_id, day=f"2026-11-{day:02}", **defaults | counts | fields)
 
 
@@ -70,6 +71,7 @@ async def test_a_run_is_counted_on_its_day(
             "input_tokens": 10,
             "output_tokens": 5,
             "num_model_requests": 1,
+            "num_runs": 1,
             "project_id": await project_of(server, "default"),
             "api_key_id": key,
             "model": "gpt-4o",
@@ -79,6 +81,20 @@ async def test_a_run_is_counted_on_its_day(
         }
     ]
     assert UsageCompletionsResponse.model_validate(page, strict=True).has_more is False
+
+
+async def test_each_answer_of_a_model_is_a_request(
+    server: Running, http: httpx2.AsyncClient, model: ScriptedModel
+) -> None:
+    model.calls(call("weather"))
+    model.says("Rain.")
+    run = await reaches(http, await make_run(http, tools=[FUNCTION]), "requires_action")
+    (asked,) = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+    outputs = {"tool_outputs": [{"tool_call_id": asked["id"], "output": "Rain."}]}
+    await post(http, f"/threads/{run['thread_id']}/runs/{run['id']}/submit_tool_outputs", outputs)
+    await reaches(http, run, "completed")
+    (counted,) = await results(http, start_time=int(server.database.clock.now()) - DAY)
+    assert (counted["num_model_requests"], counted["num_runs"]) == (2, 1)
 
 
 async def test_the_sdk_reads_it(server: Running) -> None:
@@ -103,12 +119,12 @@ async def test_usage_is_grouped_and_filtered(server: Running, http: httpx2.Async
         usage_row(project, day=2, assistant_id="asst_2"),
     )
     (first, second) = await results(http)
-    assert (first["input_tokens"], first["output_tokens"], first["num_model_requests"]) == (300, 30, 3)  # fmt: skip
+    assert (first["input_tokens"], first["output_tokens"], first["num_runs"]) == (300, 30, 3)  # fmt: skip
     assert (second["input_tokens"], second["model"], second["api_key_id"]) == (100, None, None)
     by_model = [
         (one["model"], one["num_model_requests"]) for one in await results(http, group_by="model")
     ]
-    assert by_model == [("gpt-4o", 2), ("small", 1), ("gpt-4o", 1)]
+    assert by_model == [("gpt-4o", 4), ("small", 2), ("gpt-4o", 2)]
     by_key = {(one["api_key_id"], one["input_tokens"]) for one in await results(http, group_by="api_key_id")}  # fmt: skip
     assert by_key == {(None, 100), ("key_1", 200), ("key_1", 100)}
     for name, value, runs in (
@@ -119,7 +135,7 @@ async def test_usage_is_grouped_and_filtered(server: Running, http: httpx2.Async
         ("project_ids", "proj_1", 0),
     ):
         found = await results(http, **{name: value})
-        assert sum(one["num_model_requests"] for one in found) == runs, name
+        assert sum(one["num_runs"] for one in found) == runs, name
         assert await results(http, **{f"{name}[]": value}) == found
 
 
@@ -157,7 +173,7 @@ async def test_a_projects_key_sees_its_project_and_the_admin_key_all(
         for key, seen in ((http, {mine}), (other, {theirs}), (admin, {mine, theirs})):
             assert {one["project_id"] for one in await results(key, **every)} == seen
             for narrow in ({"group_by": "model"}, {}):
-                counted = sum(one["num_model_requests"] for one in await results(key, **narrow))
+                counted = sum(one["num_runs"] for one in await results(key, **narrow))
                 assert counted == len(seen)
         assert await results(other, project_ids=mine) == []
         assert await results(other, models="mine") == []

@@ -30,17 +30,26 @@ async def used(server: Running) -> None:
 @pytest.mark.usefixtures("used")
 async def test_usage_is_summed_by_what_is_asked_for(threadloom: Commands) -> None:
     head, *lines = (await threadloom.run("usage", *NOVEMBER)).splitlines()
-    assert head.split() == ["project", "model", "runs", "input", "tokens", "output", "tokens"]
+    assert head.split() == [
+        "project",
+        "model",
+        "runs",
+        "requests",
+        "input",
+        "tokens",
+        "output",
+        "tokens",
+    ]
     cells = [line.split() for line in lines]
     assert [(row[0], *row[2:]) for row in cells] == [
-        ("team", "gpt-4o", "2", "900", "20"),
-        ("default", "gpt-4o", "1", "100", "10"),
-        ("default", "small", "1", "100", "10"),
+        ("team", "gpt-4o", "2", "4", "900", "20"),
+        ("default", "gpt-4o", "1", "2", "100", "10"),
+        ("default", "small", "1", "2", "100", "10"),
     ]
     by_model = (await threadloom.run("usage", *NOVEMBER, "--by", "model")).splitlines()
     assert [line.split() for line in by_model[1:]] == [
-        ["gpt-4o", "3", "1000", "30"],
-        ["small", "1", "100", "10"],
+        ["gpt-4o", "3", "6", "1000", "30"],
+        ["small", "1", "2", "100", "10"],
     ]
 
 
@@ -49,8 +58,8 @@ async def test_usage_is_told_day_by_day_and_for_one_project(threadloom: Commands
     own = ("--project", "team", "--by", "assistant")
     daily = (await threadloom.run("usage", *NOVEMBER, *own, "--daily")).splitlines()
     assert [line.split() for line in daily[1:]] == [
-        ["2026-11-02", "asst_1", "1", "400", "10"],
-        ["2026-11-03", "asst_1", "1", "500", "10"],
+        ["2026-11-02", "asst_1", "1", "2", "400", "10"],
+        ["2026-11-03", "asst_1", "1", "2", "500", "10"],
     ]
 
 
@@ -70,7 +79,7 @@ async def test_the_newest_days_are_told_if_none_are_named(
     printed = await threadloom.run("usage", "--days", "2", "--by", "key", "--by", "assistant")
     (_, line) = printed.splitlines()
     assert "(key_" in line
-    assert line.split()[-4:] == [run["assistant_id"], "1", "10", "5"]
+    assert line.split()[-5:] == [run["assistant_id"], "1", "1", "10", "5"]
 
 
 async def test_what_cannot_be_told_is_refused(alone: Commands) -> None:

@@ -128,6 +128,7 @@ def statement(query: UsageQuery, days: range, project_id: str | None) -> Select[
             UsageRow.day,
             func.sum(UsageRow.prompt_tokens),
             func.sum(UsageRow.completion_tokens),
+            func.sum(UsageRow.model_requests),
             func.sum(UsageRow.runs),
             *columns,
         )
@@ -151,7 +152,7 @@ def rows_of(
 
 
 def result(row: Sequence[Any], group_by: Sequence[GroupBy]) -> UsageResult:
-    _, prompt, completion, runs, *values = row
+    _, prompt, completion, requests, runs, *values = row
     groups = {
         name: None if value == WITHOUT_KEY else value
         for name, value in zip(group_by, values, strict=True)
@@ -159,6 +160,7 @@ def result(row: Sequence[Any], group_by: Sequence[GroupBy]) -> UsageResult:
     counts = {
         "input_tokens": int(prompt),
         "output_tokens": int(completion),
-        "num_model_requests": int(runs),
+        "num_model_requests": int(requests),
+        "num_runs": int(runs),
     }
     return UsageResult.model_validate(counts | groups)

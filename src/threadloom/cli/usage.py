@@ -29,7 +29,7 @@ GROUPS: "Mapping[By, GroupBy]" = {
     By.MODEL: "model",
     By.ASSISTANT: "assistant_id",
 }
-COUNTS = ("runs", "input tokens", "output tokens")
+COUNTS = ("runs", "requests", "input tokens", "output tokens")
 
 usage = typer.Typer()
 
@@ -81,4 +81,5 @@ def show_usage(
 def cells(result: "UsageResult", groups: "list[GroupBy]", names: Mapping[str, str]) -> list[object]:
     values = [getattr(result, group) for group in groups]
     named = [f"{names[one]} ({one})" if one in names else one for one in values]
-    return [*named, result.num_model_requests, result.input_tokens, result.output_tokens]
+    counts = (result.num_runs, result.num_model_requests)
+    return [*named, *counts, result.input_tokens, result.output_tokens]

@@ -87,5 +87,6 @@ def added(one: UsageResult, other: UsageResult) -> UsageResult:
             "input_tokens": one.input_tokens + other.input_tokens,
             "output_tokens": one.output_tokens + other.output_tokens,
             "num_model_requests": one.num_model_requests + other.num_model_requests,
+            "num_runs": one.num_runs + other.num_runs,
         }
     )

@@ -10,7 +10,8 @@ GroupBy = Literal["project_id", "api_key_id", "model", "assistant_id"]
 class UsageResult(Sent):
     """What runs used in a bucket: all of them, or those with the values of what was grouped by; the others are null.
 
-    `num_model_requests` counts runs that ended: one may have asked its model several times. `assistant_id` is Threadloom's own.
+    `num_model_requests` counts answers of models, of which a run that calls tools has several. `num_runs`, of those that ended, and
+    `assistant_id` are Threadloom's own.
     """
 
     object: Literal["organization.usage.completions.result"] = (
@@ -19,6 +20,7 @@ class UsageResult(Sent):
     input_tokens: int
     output_tokens: int
     num_model_requests: int
+    num_runs: int
     project_id: str | None = None
     api_key_id: str | None = None
     model: str | None = None
