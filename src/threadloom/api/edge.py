@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from threadloom.api import browsers
 from threadloom.api.answers import error_response, outage
 from threadloom.api.bodies import Body, BodyLimits
 from threadloom.api.gate import Admission, Gate
@@ -62,6 +63,9 @@ class Edge:
         scope["path"] = openai_path(scope["path"])
         body = Body(scope, receive, self._limits.at(scope["path"]))
         answer = Answer(scope, body, send)
+        if browsers.is_question(scope):
+            await browsers.consent(scope)(scope, receive, answer.send)
+            return
         structlog.contextvars.bind_contextvars(request_id=answer.request_id)  # of this task alone
         try:
             if scope["path"] not in UNGATED_PATHS:
@@ -70,7 +74,7 @@ class Edge:
             await self._authenticate(scope)
             VISITOR.set(answer.admission)
             body.refuse_announced()
-            await self._app(scope, body.receive, answer.send)
+            await self._app(scope, answer.receive, answer.send)
         except ApiError as error:
             await error_response(error)(scope, receive, answer.send)
         except ClientDisconnect:
@@ -133,6 +137,7 @@ class Answer:
             if project_id := self._scope.get("project_id"):
                 headers["openai-project"] = project_id
             headers.update(self._scope.get("rate_headers", NO_HEADERS))
+            headers.update(browsers.headers_for(self._scope))
             if headers.get("content-type", "").startswith("text/event-stream"):
                 self.leave()
             spent = time.perf_counter() - self._began
@@ -148,9 +153,16 @@ class Answer:
             await self._send({**message, "more_body": True})
             if message.get("more_body"):
                 return
+            self.leave()
             await self._body.drain()
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def receive(self) -> Message:
+        """The next piece of the request's body. Raises BodyTooLarge."""
+        if self.admission is None:
+            return await self._body.receive()
+        return await self.admission.receive(self._body.receive)
 
     def leave(self) -> None:
         """The request makes room for others."""
