@@ -180,6 +180,25 @@ async def test_few_are_let_into_a_crowd(database_url: str) -> None:
         assert (await raw.get("/assistants")).status_code == 200
 
 
+@pytest.mark.parametrize("has_key", [True, False], ids=["a client", "anybody"])
+async def test_who_sends_slowly_keeps_nobody_out_of_a_crowd(narrow: Running, has_key: bool) -> None:
+    key = narrow.key if has_key else "sk-none"
+    request = f"POST /v1/threads HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 100000\r\n\r\n{{"
+    async with narrow.http() as raw:
+        await get(raw, "/assistants")
+        reader, writer = await asyncio.open_connection("127.0.0.1", narrow.port)
+        writer.write(request.encode())
+        if has_key:
+            await until(lambda: narrow.context.gate.active == 1, "it is let in")
+        else:
+            assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+        narrow.context.gate.refusal()
+        narrow.check.expected_statuses = {401, 503}
+        assert (await raw.post("/threads", json={})).status_code == 200
+        assert narrow.context.gate.active == int(has_key)
+        writer.close()
+
+
 async def test_runs_go_on_in_a_crowd(narrow: Running, model: ScriptedModel) -> None:
     model.says("Hello")
     async with narrow.http() as raw:

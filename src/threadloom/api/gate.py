@@ -7,6 +7,8 @@ wait behind the flood. A burst that fits waits its turn, however long: SDKs give
 
 import time
 
+from starlette.types import Message, Receive
+
 from threadloom.errors import Overloaded
 from threadloom.telemetry import metrics
 
@@ -56,7 +58,8 @@ class Gate:
 class Admission:
     """A request that was let in, as the lanes of the database know it.
 
-    It waits from the moment it is let in until its first transaction is done, and again for each further one.
+    It waits from the moment it is let in until its first transaction is done, and again for each further one;
+    not while the server waits for its body: who sends slowly keeps nobody out.
     """
 
     def __init__(self, gate: Gate, *, reads: bool) -> None:
@@ -74,6 +77,15 @@ class Admission:
             self._is_inside = False
             self._gate.active -= 1
             self.served()
+
+    async def receive(self, receive: Receive) -> Message:
+        """The next piece of its body."""
+        was_waiting = self._is_waiting
+        self.served()
+        message = await receive()
+        if was_waiting and self._is_inside:
+            self._wait()
+        return message
 
     def queued(self) -> None:
         self._jobs += 1
