@@ -124,7 +124,7 @@ class CodeInterpreter:
         try:
             await self._database.write(outcome.abandon)
         except SQLAlchemyError as error:
-            log.warning("bytes of a call are swept late", reason=str(error))
+            log.warning("bytes of a call are swept late", error=type(error).__name__)
 
     async def _attempt(
         self, run: RunRow, this: str, last: str | None, code: str, outcome: Outcome

@@ -143,7 +143,7 @@ class Keeper:
             return
         job, held = self._jobs.pop(store_id), self._held.get(store_id)
         if error := job.result.exception():
-            log.error("index was not prepared", store_id=store_id, error=repr(error))
+            log.error("index was not prepared", store_id=store_id, exc_info=error)
             self._failed.add(store_id)
         elif held:
             segments = replaced(held.segments, job.task.parts, job.result.result())

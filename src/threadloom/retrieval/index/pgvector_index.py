@@ -122,4 +122,4 @@ def guarded(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
     try:
         work(*args, **kwargs)
     except SQLAlchemyError as error:
-        log.warning("graph was not built", error=repr(error))
+        log.warning("graph was not built", error=type(error).__name__)
