@@ -17,6 +17,7 @@ from threadloom.db.engine import create_engine
 from threadloom.db.migrate import upgrade
 from threadloom.testing import ScriptedModel, ScriptedModels
 
+pytest_plugins = ("tests.support.secrecy",)
 SLOWEST = ("faults", "container", "sandbox", "compat", "webhooks", "api", "contract", "runs", "llm")
 
 

@@ -5,18 +5,37 @@ import json
 import logging
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from tests.api.wire import make_file
+from tests.retrieval.index.checks import (
+    DIMENSIONS,
+    SettledIndex,
+    assert_like_brute_force,
+    some_files,
+)
+from tests.retrieval.index.conftest import MEMORY, PACKED
+from tests.retrieval.index.rows import clustered, filled_store, raise_generation
 from tests.runs.driver import Api
 from tests.support import scenario
 from tests.support.scenario import fail, ingested, use_everything, whole_server
 from tests.support.server import running_server
 from threadloom.app import create_app
+from threadloom.clock import SystemClock
+from threadloom.db.database import Database
+from threadloom.ids import RandomIds
+from threadloom.retrieval.index.cache_files import CacheFiles
+from threadloom.retrieval.index.contents import read_chunks
+from threadloom.retrieval.index.keeper import Keeper
+from threadloom.retrieval.index.pgvector_index import guarded
+from threadloom.retrieval.index.segments import Segment
 from threadloom.telemetry import logs
 from threadloom.testing import EchoTool, ScriptedModel, ScriptedModels
 
@@ -24,33 +43,19 @@ Line = dict[str, Any]
 PROVIDER_SAYS = "Pelargonium"
 WRONG_KEY = "sk-1234567890123456789"
 BROKEN_PDF = b"%PDF-1.7 celadon_in_a_document"
-SECRETS = (
-    scenario.QUESTION,
-    scenario.PASSAGE,
-    scenario.CODE_TEXT,
-    scenario.ARGUMENTS,
-    scenario.OUTPUT,
-    PROVIDER_SAYS,
-    WRONG_KEY,
-    "celadon",
-    "cobalt",
-    "sk-of-the-provider",
-)
+SECRETS = (*scenario.SECRETS, PROVIDER_SAYS, WRONG_KEY, "celadon")
 
 
 @pytest.fixture
 def log() -> Generator[io.StringIO]:
-    """What a process would write on standard error, all levels of it."""
+    """What a process would write on standard error, all levels of it; libraries are bridged by `tests.support.secrecy`."""
     written = io.StringIO()
     structlog.configure(
         processors=[*logs.PROCESSORS, structlog.processors.JSONRenderer()],
         logger_factory=structlog.PrintLoggerFactory(written),
         cache_logger_on_first_use=False,
     )
-    bridge = logs.Bridge(logging.WARNING)
-    logging.getLogger().addHandler(bridge)
     yield written
-    logging.getLogger().removeHandler(bridge)
     structlog.reset_defaults()
 
 
@@ -145,4 +150,43 @@ def test_what_libraries_log_loses_what_they_put_into_it(log: io.StringIO) -> Non
     first, second = lines(log)
     assert (first["event"], first["logger"]) == ("Could not read %s", "library")
     assert second["event"] == "Task exception was never retrieved"
+    assert told(log) == []
+
+
+class BreakingFiles(CacheFiles):
+    """A bug in what makes searches quick."""
+
+    def save(self, store_id: str, segment: Segment) -> Segment:
+        raise ValueError(scenario.PASSAGE)
+
+
+async def test_an_index_that_broke_is_logged_with_its_place_alone(
+    sqlite_url: str, tmp_path: Path, log: io.StringIO
+) -> None:
+    database = Database(sqlite_url, clock=SystemClock(), ids=RandomIds())
+    chance = np.random.default_rng(6)
+    store = await filled_store(database, *some_files(chance, 30))
+    index = SettledIndex(database, tmp_path, MEMORY, PACKED)
+    files = BreakingFiles(tmp_path)
+    index.keeper = Keeper(database, files, MEMORY, read=read_chunks, policy=PACKED)
+    for _ in range(2):
+        await assert_like_brute_force(index, store, clustered(chance, 1, DIMENSIONS)[0])
+        await database.write(raise_generation, store.id)
+    await index.close()
+    await database.close()
+    (broke,) = [line for line in lines(log) if line["event"] == "index was not prepared"]
+    assert broke["exception"].startswith("builtins.ValueError at tests/test_logs.py:")
+    assert told(log) == []
+
+
+def test_a_graph_that_was_not_built_is_logged_without_what_the_database_said(
+    log: io.StringIO,
+) -> None:
+    def build() -> None:
+        raise OperationalError("CREATE INDEX", None, ValueError(scenario.PASSAGE))
+
+    guarded(build)
+    (line,) = lines(log)
+    assert line["event"] == "graph was not built"
+    assert line["error"] == "OperationalError"
     assert told(log) == []

@@ -34,15 +34,7 @@ from threadloom.telemetry.metrics import documented
 
 ROOT = Path(__file__).parents[1]
 Samples = dict[str, float]
-SECRETS = (
-    scenario.QUESTION,
-    scenario.PASSAGE,
-    scenario.CODE_TEXT,
-    scenario.ARGUMENTS,
-    scenario.OUTPUT,
-    "cobalt",
-    "sk-",
-)
+SECRETS = (*scenario.SECRETS, "sk-")
 
 
 async def scraped(running: Running) -> str:

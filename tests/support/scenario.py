@@ -23,6 +23,9 @@ CODE_TEXT = "print('obsidian_marker_7')"
 SAID_BY_CODE = "abc"  # what puppets print
 ARGUMENTS = "Quetzaltenango"
 OUTPUT = "drizzle_of_marzipan"
+PROVIDER_KEY = "sk-of-the-provider"
+SECRETS = (QUESTION, PASSAGE, CODE_TEXT, ARGUMENTS, OUTPUT, "cobalt", PROVIDER_KEY)
+"""What is said here and no operator may see."""
 WEATHER: Json = {
     "type": "function",
     "function": {
@@ -45,7 +48,7 @@ async def whole_server(
     limits = CodeInterpreter(pool=0)
     async with Upstream(tokens=3) as upstream:
         provider = {
-            "upstream": {"base_url": upstream.base_url, "api_key": "sk-of-the-provider"},
+            "upstream": {"base_url": upstream.base_url, "api_key": PROVIDER_KEY},
             "aliases": {"gpt-4o": "scripted"},
         }
         async with (
