@@ -190,6 +190,14 @@ async def test_files_of_stores_that_are_gone_are_removed(
     assert CacheFiles(directory).path(store.id).exists()
 
 
+async def test_a_file_that_another_process_finishes_meanwhile_fails_no_search(
+    store: Filled, directory: Path, chance: np.random.Generator
+) -> None:
+    # As a name that was renamed after the folder was read: it is listed, and nothing is there.
+    (directory / "vs_1.finished.unfinished").symlink_to("nowhere")
+    await assert_right_after_a_start(store, directory, clustered(chance, 1, DIMENSIONS))
+
+
 async def test_two_indexes_on_one_directory_follow_the_rows(
     store: Filled, directory: Path, database: Database, chance: np.random.Generator
 ) -> None:

@@ -10,6 +10,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,9 @@ class CacheFiles:
     def remove_unfinished(self, clock: Clock) -> None:
         """What processes left that were killed while they wrote."""
         for path in self.directory.glob(f"*{UNFINISHED}"):
-            if path.stat().st_mtime < clock.now() - ABANDONED:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process finished it, or removed it
+                if path.stat().st_mtime < clock.now() - ABANDONED:
+                    path.unlink()
 
 
 def write_segment(path: Path, store_id: str, segment: Segment) -> None:
