@@ -61,15 +61,22 @@ class Heard:
         """Whether it came in pieces, as far as that can be told."""
         if len(self.text) < LONG_ENOUGH:
             return True
-        if len(self.times) == 1:
+        return len(self.times) > 1 and not self.is_together
+
+    @property
+    def is_together(self) -> bool:
+        """Whether pieces came late and all at once."""
+        if len(self.times) <= 1:
             return False
-        return self.times[-1] < LATE or self.times[-1] - self.times[0] > TOGETHER
+        return self.times[-1] >= LATE and self.times[-1] - self.times[0] <= TOGETHER
 
 
 async def attempt(route: Route) -> Trial:
-    """Two short requests."""
+    """Two short requests, or three."""
     try:
         counted = await ask(route, ChatRequest(route.name, (question(COUNT),)))
+        if counted.is_together:  # or the model had to be loaded first
+            counted = await ask(route, ChatRequest(route.name, (question(COUNT),)))
         if not counted.text:
             return Trial(problem="it answers nothing")
         called = await call(route)
