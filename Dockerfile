@@ -37,7 +37,7 @@ USER 10001:10001
 # `config.yaml` is looked for here.
 WORKDIR /etc/threadloom
 EXPOSE 8484
-HEALTHCHECK --interval=15s --timeout=15s --start-period=1m --retries=4 CMD ["threadloom", "healthcheck"]
+HEALTHCHECK --interval=15s --timeout=30s --start-period=1m --retries=4 CMD ["threadloom", "healthcheck"]
 ENTRYPOINT ["threadloom"]
 CMD ["serve"]
 
