@@ -24,6 +24,7 @@ from threadloom.db.rows import (
 )
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.ids import RandomIds
+from threadloom.leases import Claim, renew
 from threadloom.retrieval.embedder import Windows
 from threadloom.retrieval.ingest import MAX_CLAIMS, MAX_TRIES, Ingestion
 from threadloom.testing import FrozenClock, HashEmbedder, LineParser
@@ -277,6 +278,23 @@ async def test_an_embedder_that_does_not_answer_is_asked_again(
             world.clock.advance(60)
         row = await settled(database, world)
     assert row.status == "completed"
+
+
+async def test_a_late_renewal_does_not_take_back_a_file_that_is_tried_again_later(
+    database_url: str, tmp_path: Path
+) -> None:
+    world = await prepare(database_url, tmp_path)
+    embedder = HashEmbedder()
+    embedder.fails("The embedder sleeps.")
+    async with (
+        opened(world.url, world.clock) as database,
+        ingesting(world.ingestion(database, embedder)),
+    ):
+        await postponed(database, world)
+        due_at = (await database.read(row_of, world.row_id)).due_at
+        claims = [Claim(world.row_id, 1)]
+        assert not await database.write(renew, VectorStoreFileRow, claims, lease=LEASE)
+        assert (await database.read(row_of, world.row_id)).due_at == due_at
 
 
 async def test_an_embedder_that_never_answers_fails_the_file_in_the_end(

@@ -361,14 +361,15 @@ def try_again(tx: Tx, claim: Claim, reason: str) -> None:
     if row.attempts >= MAX_TRIES:
         close(tx, row, "server_error", f"{reason} Tried {row.attempts} times.")
     else:
-        row.due_at = tx.clock.now() + FIRST_PAUSE * 2 ** (row.attempts - 1)
+        release(row, tx.clock.now() + FIRST_PAUSE * 2 ** (row.attempts - 1))
 
 
 def start_over(tx: Tx, claim: Claim) -> None:
     """Forget the stored chunks; the file is due at once. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
     forget_chunks(tx, row)
-    release(tx, row)
+    release(row, tx.clock.now())
+    tx.wake(INGESTION)
 
 
 def forget_chunks(tx: Tx, row: VectorStoreFileRow) -> None:
@@ -380,10 +381,10 @@ def hand_back(tx: Tx, claim: Claim) -> None:
     """Let the next worker go on at once; the attempt does not count. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
     row.attempts = max(row.attempts - 1, 0)
-    release(tx, row)
-
-
-def release(tx: Tx, row: VectorStoreFileRow) -> None:
-    row.epoch += 1  # a renewal that is under way shall not take it back
-    row.due_at = tx.clock.now()
+    release(row, tx.clock.now())
     tx.wake(INGESTION)
+
+
+def release(row: VectorStoreFileRow, due_at: float) -> None:
+    row.epoch += 1  # a renewal that is under way shall not take it back
+    row.due_at = due_at
