@@ -25,7 +25,7 @@ async def hub(database_url: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """A server in front of a provider with two models and an alias."""
     settings: Json = {
         "providers": PROVIDERS,
-        "aliases": {"gpt-4o": "org/model:7b", "gpt-*": "plain"},
+        "aliases": {"gpt-4o": "org/model:7b", "gpt-*": "plain", "lost*": "nothing"},
     }
     read = Settings.model_validate(settings)
     async with (
@@ -52,8 +52,27 @@ async def test_a_name_with_a_slash_is_one_name(hub: httpx2.AsyncClient) -> None:
         assert (await get(hub, path))["id"] == "org/model:7b"
 
 
+async def test_a_name_that_a_pattern_leads_to_a_model_is_a_model(hub: httpx2.AsyncClient) -> None:
+    found = await get(hub, "/models/gpt-4-1106-preview")
+    assert (found["id"], found["object"], found["owned_by"]) == (
+        *("gpt-4-1106-preview", "model", "hub"),
+    )
+
+
+async def test_the_demonstration_is_every_model(database_url: str) -> None:
+    async with (
+        build_models(Settings(), RandomIds()) as models,
+        running_server(database_url, models, with_worker=False) as running,
+        running.http() as raw,
+    ):
+        for name in ("gpt-4o", "threadloom-embedded"):
+            found = await get(raw, f"/models/{name}")
+            assert (found["id"], found["owned_by"]) == (name, "threadloom")
+            assert "does not reason" in found["description"]
+
+
 async def test_an_unknown_model_is_not_found(hub: httpx2.AsyncClient) -> None:
-    for name in ("nobody", "org/nobody", "org", "gpt-5"):
+    for name in ("nobody", "org/nobody", "org", "lost", "gpt5"):
         assert answer(await hub.get(f"/models/{name}")) == refusal(
             404,
             f"The model '{name}' does not exist. `GET /v1/models` lists those that do; "
