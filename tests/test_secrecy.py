@@ -31,7 +31,7 @@ async def app(scope, receive, send):
         more = (await receive())["more_body"]
     json = (b"content-type", b"application/json")
     await send({"type": "http.response.start", "status": 200, "headers": [json]})
-    body = b'{"id": "msg_abcdefghijklmnop", "value": "Lanterns are made of brass."}'
+    body = b'{"value": "Lanterns are made of brass.", "note": "this model is shown no pictures"}'
     await send({"type": "http.response.body", "body": body})
 
 
@@ -98,7 +98,7 @@ async def test_harmless(http):
     try:
         raise ValueError(SECRET)
     except ValueError:
-        log.exception("it broke", id="msg_abcdefghijklmnop", route="/v1/threads/{thread_id}", n=7)
+        log.exception("it broke", route="/v1/threads/{thread_id}", n=7)
     print(SECRET)
 """
 HARMLESS = ("test_harmless", "test_process_that_is_not_ours")

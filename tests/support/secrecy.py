@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Container, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ import pytest
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+import threadloom
 from threadloom.telemetry import logs
 
 SHORTEST = 12
@@ -146,13 +148,21 @@ class Watch:
                 return key[0]
             if key := next((key for key in self._keys if key in value), None):
                 return key
-            if piece := next((piece for piece in pieces(value) if piece in said), None):
+            told = (piece for piece in pieces(value) if piece in said)
+            if piece := next((piece for piece in told if piece not in own_words()), None):
                 return piece
         return None
 
 
 def is_telling(text: str) -> bool:
     return len(text) >= SHORTEST and not WORD.fullmatch(text)
+
+
+@cache
+def own_words() -> str:
+    """The program's source, for sentences of its own that it tells clients too; literals on several lines are joined."""
+    files = sorted(Path(threadloom.__file__).parent.rglob("*.py"))
+    return re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text() for file in files))
 
 
 def pieces(text: str) -> Iterator[str]:
