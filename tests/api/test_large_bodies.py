@@ -119,7 +119,7 @@ async def test_nobody_reads_on_for_ever(small: httpx2.AsyncClient) -> None:
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", small.base_url.port)
         sending = asyncio.create_task(send_for_ever(writer, path, dict(small.headers) | headers))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answered = await reader.readuntil(b"\r\n\r\n")
             with pytest.raises(ConnectionError):
                 await sending

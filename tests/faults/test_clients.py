@@ -68,7 +68,7 @@ async def test_a_stuck_reader_does_not_hold_up_the_others(server: Server) -> Non
             assert stream.names.count("thread.message.delta") == 25_000
         slowest = max([await asked(server) for _ in range(20)])
         reader.close()
-    assert slowest < 1.0
+    assert slowest < 5.0
 
 
 async def asked(server: Server) -> float:

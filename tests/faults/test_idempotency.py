@@ -30,7 +30,7 @@ async def killed_in(server: Server, path: str, sent: Json) -> None:
     async with client_of(server) as http:
         with pytest.raises(httpx2.TransportError):
             await http.post(path, **sent)
-    assert await server.ended(within=5) == -9
+    assert await server.ended(within=20) == -9
 
 
 async def listed(http: httpx2.AsyncClient, path: str) -> list[Json]:

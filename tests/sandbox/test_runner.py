@@ -144,7 +144,7 @@ async def test_whoever_stops_waiting_does_not_get_the_key_later(folder: Path) ->
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2), sandbox.session("thread_a"):
                     pytest.fail("two have it")
-        async with asyncio.timeout(10), sandbox.session("thread_a") as session:
+        async with asyncio.timeout(30), sandbox.session("thread_a") as session:
             assert await ran(session, "x") == ("1\n", Finished("ok"))
 
 
@@ -335,7 +335,7 @@ async def test_a_hello_is_the_first_line(folder: Path, monkeypatch: pytest.Monke
         for said in (b"\n", b'{"op"'):
             reader, writer = await asyncio.open_unix_connection(f"{folder}/sandbox.sock")
             writer.write(said)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await reader.read() == b""
             await close(writer)
 

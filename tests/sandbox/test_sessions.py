@@ -48,7 +48,7 @@ async def use(sandbox: Sessions, key: str) -> bool:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.01)
 
@@ -105,7 +105,7 @@ async def test_callers_of_a_key_take_turns_in_their_order(held: Held) -> None:
 
 async def test_callers_of_other_keys_do_not_wait(held: Held) -> None:
     sandbox, _ = held
-    async with sandbox.session("a"), asyncio.timeout(5), sandbox.session("b"):
+    async with sandbox.session("a"), asyncio.timeout(20), sandbox.session("b"):
         assert sorted(await sandbox.keys()) == ["a", "b"]
 
 
@@ -226,7 +226,7 @@ async def test_whatever_goes_wrong_with_what_was_left_costs_no_place(
             monkeypatch.setattr(channel.Channel, "settle", fail)
         await until(lambda: launcher.ended == 1)
         monkeypatch.undo()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await use(sandbox, "a")
 
 
@@ -292,7 +292,7 @@ async def test_whoever_is_cancelled_at_whatever_point_blocks_nobody(steps: int) 
         using.cancel()
         with suppress(asyncio.CancelledError):
             await using
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await use(sandbox, "a")
             await use(sandbox, "b")
         await until(lambda: launcher.running == 1)

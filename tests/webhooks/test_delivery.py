@@ -267,7 +267,7 @@ async def test_a_name_that_leads_to_a_private_address_is_not_called(
 @pytest.fixture
 async def narrow(database_url: str, model: ScriptedModel) -> AsyncGenerator[Running]:
     """Has few places for deliveries."""
-    webhooks = {"timeout": 5.0, "concurrency": 4, "per_endpoint": 2}
+    webhooks = {"timeout": 40.0, "concurrency": 4, "per_endpoint": 2}
     settings = SETTINGS | {"webhooks": webhooks}
     models = ScriptedModels(model)
     async with running_server(database_url, models, settings=settings) as running:
@@ -290,6 +290,6 @@ async def test_an_endpoint_that_never_answers_does_not_stop_the_others(
         await make_endpoint(http, silent)
         await make_endpoint(http, receiver)
         await tell(narrow, *runs)
-        await until(lambda: len(receiver.taken) == 36, "the other has all", within=4.5)
+        await until(lambda: len(receiver.taken) == 36, "the other has all", within=30)
         assert 1 <= len(silent.received) <= 2
         silent.closed.set()

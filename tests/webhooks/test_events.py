@@ -185,7 +185,7 @@ async def test_another_process_soon_knows_a_new_endpoint(
             await other.write(announce_one, project)
             return await other.read(count_deliveries) > 0
 
-        await until(announced, "the endpoint is known", within=3.0, every=0.1)
+        await until(announced, "the endpoint is known", within=20.0, every=0.1)
     finally:
         await other.close()
     await until(lambda: receiver.taken, "told by the first process")
