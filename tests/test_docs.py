@@ -89,7 +89,7 @@ LONG = (
 )
 SANDBOX = "threadloom sandbox"
 # A machine that also builds images and runs the other tests starts a sandbox slowly.
-PATIENT = (pytest.mark.docker, pytest.mark.timeout(150))
+PATIENT = (pytest.mark.docker, pytest.mark.timeout(300))
 # tests/container runs the blocks of this page.
 IN_CONTAINERS = "compose.md"
 WITH_A_MODEL = "THREADLOOM_UPSTREAM__BASE_URL="

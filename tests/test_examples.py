@@ -28,7 +28,7 @@ OF_2024 = "A program of 2024"
 WITH_CODE = "The code interpreter"
 LOCAL = "A small language model in the process"
 
-pytestmark = pytest.mark.timeout(120)  # the first run installs the Node SDK
+pytestmark = pytest.mark.timeout(300)  # the first run installs the Node SDK
 
 
 @pytest.fixture(scope="module")

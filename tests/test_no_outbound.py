@@ -5,7 +5,7 @@ import pytest
 from tests.support.offline import ABROAD, Sent, work_offline
 from threadloom.llm.router import LOCAL_SERVERS
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 async def test_the_main_job_is_done_and_nothing_is_sent_abroad() -> None:

@@ -19,7 +19,6 @@ ENOUGH = 40
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
-@pytest.mark.timeout(120)
 async def test_a_full_disk_costs_nothing_that_was_stored(
     tmp_path: Path, upstream: Upstream
 ) -> None:

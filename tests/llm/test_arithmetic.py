@@ -53,6 +53,6 @@ def test_other_numbers_are_no_sums(message: str) -> None:
 
 
 @pytest.mark.parametrize("message", ["1" * 200_000 + "a", "1 a " * 50_000, "(1+" * 50_000])
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(30)
 def test_long_messages_are_read_in_time(message: str) -> None:
     assert expressions(message) == ()

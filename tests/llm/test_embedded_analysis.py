@@ -18,7 +18,7 @@ from threadloom.testing import SequentialIds
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.timeout(60),  # the first sandbox of a loaded machine
+    pytest.mark.timeout(300),  # the first sandbox of a loaded machine
     pytest.mark.asyncio(loop_scope="module"),
 ]
 MODEL = EmbeddedModel(SequentialIds())

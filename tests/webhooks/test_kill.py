@@ -24,7 +24,7 @@ SETTINGS = {
 RUNS = 6
 FILES = 4
 KILLS = 2
-pytestmark = pytest.mark.timeout(120)  # a machine that runs other tests starts servers slowly
+pytestmark = pytest.mark.timeout(300)  # a machine that runs other tests starts servers slowly
 STORY = ["thread.run.queued", "thread.run.in_progress", "thread.run.completed"]
 
 

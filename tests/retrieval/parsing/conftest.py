@@ -11,6 +11,6 @@ from threadloom.retrieval.parsing.parsers import Parsers
 
 @pytest.fixture
 async def reader() -> AsyncGenerator[Reader]:
-    parsers = Parsers(FileSearch(tables=True, parser_timeout=20))
+    parsers = Parsers(FileSearch(tables=True, parser_timeout=60))
     yield Reader(parsers)
     await parsers.close()
