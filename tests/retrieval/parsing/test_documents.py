@@ -1,8 +1,10 @@
 """What is read from good documents, kind by kind."""
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.retrieval.parsing.reading import Reader, text_of
 from tests.support.documents import (
@@ -20,8 +22,17 @@ from threadloom.retrieval.parsing.formats import supported
 from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.types.vector_stores import StaticChunking
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 SMALL = StaticChunking(max_chunk_size_tokens=100, chunk_overlap_tokens=0)
 GREETING = "Grüße aus Köln: «naïve» façade, 100 €."
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def reader() -> AsyncGenerator[Reader]:
+    """For all documents: to start a parser takes half a second."""
+    parsers = Parsers(FileSearch(tables=True, parser_timeout=60))
+    yield Reader(parsers)
+    await parsers.close()
 
 
 async def test_a_pdf_gives_each_fact_with_its_page_and_heading(
@@ -183,7 +194,7 @@ async def test_code_is_taken_as_it_is(name: str, reader: Reader, tmp_path: Path)
     assert text_of(await reader.chunks(path)) == "if (a) {\n    b();\n}"
 
 
-def test_the_kinds_that_openai_took_are_taken() -> None:
+async def test_the_kinds_that_openai_took_are_taken() -> None:
     taken = [
         "c",
         "cpp",
