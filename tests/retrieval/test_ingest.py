@@ -24,9 +24,9 @@ from threadloom.db.rows import (
 )
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.ids import RandomIds
-from threadloom.leases import Claim, renew
+from threadloom.leases import Claim, claim, renew
 from threadloom.retrieval.embedder import Windows
-from threadloom.retrieval.ingest import MAX_CLAIMS, MAX_TRIES, Ingestion
+from threadloom.retrieval.ingest import MAX_CLAIMS, MAX_TRIES, Ingestion, begin
 from threadloom.testing import FrozenClock, HashEmbedder, LineParser
 from threadloom.types.vector_stores import StaticChunking
 
@@ -249,6 +249,26 @@ async def test_a_file_that_was_begun_with_another_model_starts_over(
     assert (row.embedding_model, row.dimensions) == ("another", 32)
 
 
+async def test_many_chunks_of_another_model_are_forgotten_in_pieces(
+    database_url: str, tmp_path: Path
+) -> None:
+    world = await prepare(database_url, tmp_path)
+    async with opened(world.url, world.clock) as database:
+        await database.write(begin_long_file, world.row_id, 1_200)
+        counts = [1_200]
+        while counts[-1]:
+            [claimed] = await database.write(claim, VectorStoreFileRow, lease=LEASE, limit=1)
+            await database.write(begin, claimed, "another")
+            counts.append(len(await database.read(chunks_of, world.row_id)))
+        assert counts == [1_200, 700, 200, 0]
+        world.clock.advance(LEASE + 1)
+        async with ingesting(world.ingestion(database, HashEmbedder(model="another"))):
+            row = await settled(database, world)
+        chunks = await database.read(chunks_of, world.row_id)
+    assert (row.status, row.embedding_model) == ("completed", "another")
+    assert [text for _, text, *_ in chunks] == TEXT.splitlines()
+
+
 async def test_a_file_whose_text_is_read_otherwise_starts_over(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -427,6 +447,24 @@ def strays_of(tx: Tx) -> list[int]:
 
 def blobs_of(tx: Tx, file_id: str) -> list[str]:
     return tx.session.scalars(select(FileRow.blobs).where(FileRow.id == file_id)).one()
+
+
+def begin_long_file(tx: Tx, row_id: str, chunks: int) -> None:
+    """As a process left it that embedded with an older model."""
+    row = row_of(tx, row_id)
+    row.embedding_model, row.progress = "old", 0.5
+    tx.session.add_all(
+        ChunkRow(
+            store_file_seq=row.seq,
+            position=position,
+            text="text",
+            start=0,
+            end=4,
+            vectors=b"",
+            terms=b"",
+        )
+        for position in range(chunks)
+    )
 
 
 def change_chunks(tx: Tx, text: str) -> None:

@@ -41,6 +41,8 @@ MAX_TRIES = 5
 """The same, when it is the embedder or the storage that does not answer."""
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
+FORGOTTEN = 500
+"""Chunks that are removed in one transaction, which others wait for."""
 WRITES = 2
 """Transactions of ingestion that wait for the database at once."""
 HOUR = 3_600.0
@@ -57,6 +59,7 @@ LAST_CHUNK = (
     .order_by(ChunkRow.position.desc())
     .limit(1)
 )
+LAST_CHUNKS = select(ChunkRow.seq).where(CHUNKS).order_by(ChunkRow.position.desc()).limit(FORGOTTEN)
 BYTES = select(
     func.sum(
         func.length(ChunkRow.text) + func.length(ChunkRow.vectors) + func.length(ChunkRow.terms)
@@ -266,7 +269,7 @@ def refuse_other_text(chunk: Chunk, stored: str | None) -> None:
 
 
 def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
-    """What there is to do for a claimed file; None when it was tried too often or is gone. Raises LeaseLost."""
+    """What there is to do for a claimed file; None when it was tried too often, is gone, or has more to forget. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
     wanted = {"file_id": row.file_id, "project_id": row.project_id}
     file = tx.session.execute(FILE, wanted).one_or_none()
@@ -276,8 +279,9 @@ def begin(tx: Tx, claim: Claim, model: str) -> Job | None:
     if row.attempts == MAX_CLAIMS:
         close(tx, row, "server_error", f"Processing was begun {MAX_CLAIMS} times and broke off.")
         return None
-    if row.embedding_model != model and row.progress:
-        forget_chunks(tx, row)
+    if row.embedding_model != model and row.progress and not forget_chunks(tx, row):
+        release(tx, row)
+        return None
     # One UPDATE: of a second one PostgreSQL would ask for the store, which its deletion may hold.
     row.embedding_model = model
     row.attempts += 1
@@ -361,30 +365,35 @@ def try_again(tx: Tx, claim: Claim, reason: str) -> None:
     if row.attempts >= MAX_TRIES:
         close(tx, row, "server_error", f"{reason} Tried {row.attempts} times.")
     else:
-        release(row, tx.clock.now() + FIRST_PAUSE * 2 ** (row.attempts - 1))
+        release(tx, row, FIRST_PAUSE * 2 ** (row.attempts - 1))
 
 
 def start_over(tx: Tx, claim: Claim) -> None:
-    """Forget the stored chunks; the file is due at once. Raises LeaseLost."""
+    """The stored chunks are of no model any more: whoever claims the file next forgets them. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
-    forget_chunks(tx, row)
-    release(row, tx.clock.now())
-    tx.wake(INGESTION)
+    row.embedding_model = None
+    release(tx, row)
 
 
-def forget_chunks(tx: Tx, row: VectorStoreFileRow) -> None:
-    tx.session.execute(delete(ChunkRow).where(ChunkRow.store_file_seq == row.seq))
+def forget_chunks(tx: Tx, row: VectorStoreFileRow) -> bool:
+    """Remove some of the stored chunks, the last ones first: what is left is a beginning. Whether that was all."""
+    chunks = tx.session.scalars(LAST_CHUNKS, {"seq": row.seq}).all()
+    tx.session.execute(delete(ChunkRow).where(ChunkRow.seq.in_(chunks)))
+    if len(chunks) == FORGOTTEN:
+        return False
     row.progress = 0.0
+    return True
 
 
 def hand_back(tx: Tx, claim: Claim) -> None:
     """Let the next worker go on at once; the attempt does not count. Raises LeaseLost."""
     row = hold(tx, VectorStoreFileRow, claim)
     row.attempts = max(row.attempts - 1, 0)
-    release(row, tx.clock.now())
-    tx.wake(INGESTION)
+    release(tx, row)
 
 
-def release(row: VectorStoreFileRow, due_at: float) -> None:
+def release(tx: Tx, row: VectorStoreFileRow, pause: float = 0.0) -> None:
+    """The file is due again, after a pause of so many seconds."""
     row.epoch += 1  # a renewal that is under way shall not take it back
-    row.due_at = due_at
+    row.due_at = tx.clock.now() + pause
+    tx.wake(INGESTION)
