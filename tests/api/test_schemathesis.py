@@ -36,8 +36,9 @@ CHECKS = [
     response_schema_conformance,
 ]
 STATUSES = {200, 400, 404, 413}
+EXAMPLES = {"sqlite": 8, "postgresql": 3}
+"""Of each operation, of requests that fit the document and of such that do not: most are judged before any database is asked."""
 EXPLORE = settings(
-    max_examples=12,
     derandomize=True,
     deadline=None,
     database=None,
@@ -56,6 +57,7 @@ class Site:
 
     port: int
     key: str
+    examples: int
 
     @property
     def root(self) -> str:
@@ -67,7 +69,7 @@ class Site:
 
 
 @contextmanager
-def site_on(url: str) -> Generator[Site]:
+def site_on(url: str, examples: int) -> Generator[Site]:
     ready = Future[tuple[Site, asyncio.AbstractEventLoop, asyncio.Event]]()
 
     async def serve() -> None:
@@ -76,13 +78,13 @@ def site_on(url: str) -> Generator[Site]:
             build_models(Settings(), RandomIds()) as models,
             running_server(url, models) as running,
         ):
-            site = Site(running.port, running.key)
+            site = Site(running.port, running.key, examples)
             ready.set_result((site, asyncio.get_running_loop(), stopped))
             await stopped.wait()
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         serving = pool.submit(lambda: asyncio.run(serve()))
-        site, loop, stopped = ready.result(timeout=10)
+        site, loop, stopped = ready.result(timeout=60)
         yield site
         loop.call_soon_threadsafe(stopped.set)
         serving.result()
@@ -95,11 +97,14 @@ def site(
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("schemathesis") / "threadloom.db"
         path.write_bytes(request.getfixturevalue("migrated_sqlite").read_bytes())
-        with site_on(f"sqlite:///{path}") as running:
+        with site_on(f"sqlite:///{path}", EXAMPLES["sqlite"]) as running:
             yield running
     else:
         server: Postgres = request.getfixturevalue("postgres")
-        with server.database() as url, site_on(sqlalchemy_url(url)) as running:
+        with (
+            server.database() as url,
+            site_on(sqlalchemy_url(url), EXAMPLES["postgresql"]) as running,
+        ):
             yield running
 
 
@@ -110,7 +115,7 @@ def document(site: Site) -> schemathesis.BaseSchema:
 
 def make_objects(site: Site) -> dict[str, str]:
     """The ids of objects that requests can be about."""
-    with httpx2.Client(base_url=f"{site.root}/v1", headers=site.headers) as http:
+    with httpx2.Client(base_url=f"{site.root}/v1", headers=site.headers, timeout=60) as http:
         assistant = http.post("/assistants", json={"model": "m"}).json()
         thread = {"messages": [{"role": "user", "content": "Hi"}]}
         body = {"assistant_id": assistant["id"], "thread": thread}
@@ -132,20 +137,20 @@ def make_objects(site: Site) -> dict[str, str]:
 def test_the_document_is_true(document: schemathesis.BaseSchema, site: Site) -> None:
     for found in document.get_all_operations():
         assert isinstance(found, Ok)
-        operation = found.ok()
+        operation, ids = found.ok(), make_objects(site)
         for mode in modes(operation):
-            explore(operation.as_strategy(generation_mode=mode), site, make_objects(site))
+            explore(operation.as_strategy(generation_mode=mode), site, ids)
 
 
 def explore(cases: SearchStrategy[Case], site: Site, ids: dict[str, str]) -> None:
     def ask(case: Case) -> None:
         case.path_parameters.update({name: ids.get(name, "m") for name in case.path_parameters})
         with_real_assistant(case.body, ids)
-        response = case.call(base_url=site.root, headers=site.headers, timeout=10)
+        response = case.call(base_url=site.root, headers=site.headers, timeout=60)
         case.validate_response(response, checks=CHECKS)
         assert response.status_code in STATUSES
 
-    EXPLORE(given(case=cases)(ask))()
+    settings(EXPLORE, max_examples=site.examples)(given(case=cases)(ask))()
 
 
 def modes(operation: schemathesis.APIOperation) -> Iterator[GenerationMode]:
