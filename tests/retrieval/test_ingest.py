@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from threadloom.ids import RandomIds
 from threadloom.leases import Claim, claim, renew
 from threadloom.retrieval.embedder import Windows
 from threadloom.retrieval.ingest import MAX_CLAIMS, MAX_TRIES, Ingestion, begin
+from threadloom.retrieval.parsing import Parser
+from threadloom.retrieval.parsing.parsers import Parsers
 from threadloom.testing import FrozenClock, HashEmbedder, LineParser
 from threadloom.types.vector_stores import StaticChunking
 
@@ -65,12 +68,15 @@ class World:
         return f"{self.store_id}/{self.file_id}"
 
     def ingestion(
-        self, database: Database, embedder: HashEmbedder | None = None, group: int = 2
+        self,
+        database: Database,
+        embedder: HashEmbedder | None = None,
+        parser: Parser | None = None,
     ) -> Ingestion:
         return Ingestion(
             database,
             self.blobs,
-            LineParser(group),
+            parser or LineParser(),
             embedder or HashEmbedder(),
             FileSearch(),
             folder=self.folder / "tmp",
@@ -298,6 +304,24 @@ async def test_an_embedder_that_does_not_answer_is_asked_again(
             world.clock.advance(60)
         row = await settled(database, world)
     assert row.status == "completed"
+
+
+async def test_a_parser_that_cannot_start_is_started_again_later(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await prepare(database_url, tmp_path)
+    parsers = Parsers(FileSearch())
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    async with (
+        opened(world.url, world.clock) as database,
+        ingesting(world.ingestion(database, parser=parsers)),
+    ):
+        await postponed(database, world)
+        monkeypatch.undo()
+        world.clock.advance(60)
+        row = await settled(database, world)
+    await parsers.close()
+    assert (row.status, row.last_error) == ("completed", None)
 
 
 async def test_a_late_renewal_does_not_take_back_a_file_that_is_tried_again_later(

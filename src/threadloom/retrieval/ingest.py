@@ -26,7 +26,7 @@ from threadloom.errors import BlobMissing, StorageUnavailable
 from threadloom.leases import Claim, LeaseLost, hold
 from threadloom.queue import AbortReason, Held, Queue
 from threadloom.retrieval.embedder import Embedder, EmbeddingError, Windows
-from threadloom.retrieval.parsing import Chunk, Parsed, Parser, UnreadableFile
+from threadloom.retrieval.parsing import Chunk, Parsed, Parser, ParserUnavailable, UnreadableFile
 from threadloom.retrieval.stores import INGESTION, discard_chunks, raise_generation
 from threadloom.telemetry import metrics
 from threadloom.types.vector_stores import FileError, FileErrorCode, StaticChunking
@@ -38,7 +38,7 @@ R = TypeVar("R")
 MAX_CLAIMS = 20
 """Claims of a file that gets no further: one that takes its worker down shall not do so for ever."""
 MAX_TRIES = 5
-"""The same, when it is the embedder or the storage that does not answer."""
+"""The same, when it is the embedder, the storage or a parser's start that fails."""
 FIRST_PAUSE = 2.0
 """Seconds before a file whose embedder did not answer is tried again; doubled each time."""
 FORGOTTEN = 500
@@ -198,7 +198,7 @@ class Ingestion:
         except UnreadableFile as error:
             metrics.INGESTED_FILES.add(outcome="failed")
             await self._write(fail, claim, error.code, error.message)
-        except (EmbeddingError, BlobMissing, StorageUnavailable) as error:
+        except (EmbeddingError, ParserUnavailable, BlobMissing, StorageUnavailable) as error:
             metrics.INGESTED_FILES.add(outcome="retried")
             log.warning("ingestion is tried again", id=claim.id, error=type(error).__name__)
             await self._write(try_again, claim, str(error))

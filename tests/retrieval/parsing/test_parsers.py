@@ -15,7 +15,7 @@ import pytest
 from tests.retrieval.parsing.processes import children, ended, told
 from tests.retrieval.parsing.reading import DEFAULT, Reader, text_of
 from threadloom.config import FileSearch
-from threadloom.retrieval.parsing import Parsed, UnreadableFile
+from threadloom.retrieval.parsing import Parsed, ParserUnavailable, UnreadableFile
 from threadloom.retrieval.parsing.parsers import Parsers
 
 OWNER = """
@@ -274,6 +274,5 @@ async def test_a_parser_that_cannot_start_is_the_servers_fault(
     note: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    failure = await Reader(Parsers(FileSearch())).failure(note)
-    assert failure.code == "server_error"
-    assert "could not start a parser. Try again later." in failure.message
+    with pytest.raises(ParserUnavailable, match=r"could not start a parser\. Try again later\."):
+        await Reader(Parsers(FileSearch())).chunks(note)

@@ -33,6 +33,10 @@ class UnreadableFile(Exception):
         self.message = message
 
 
+class ParserUnavailable(Exception):
+    """No parser could be started, whatever the document: later one may. The message is for a person."""
+
+
 @dataclass(frozen=True)
 class Parsed:
     """Some of a document's chunks, in order, and how far through the document they reach (0 to 1)."""
@@ -45,7 +49,7 @@ class Parser(Protocol):
     """Reads documents."""
 
     def parse(self, path: Path, filename: str, chunking: StaticChunking) -> AsyncGenerator[Parsed]:
-        """The document's chunks, some at a time. The same document always gives the same chunks. Raises UnreadableFile."""
+        """The document's chunks, some at a time. The same document always gives the same chunks. Raises UnreadableFile and ParserUnavailable."""
         ...
 
     async def close(self) -> None: ...

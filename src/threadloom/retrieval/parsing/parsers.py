@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from threadloom.config import FileSearch
-from threadloom.retrieval.parsing import Parsed, UnreadableFile
+from threadloom.retrieval.parsing import Parsed, ParserUnavailable, UnreadableFile
 from threadloom.retrieval.parsing.child import Child, Fault
 from threadloom.retrieval.parsing.formats import extension, supported
 from threadloom.retrieval.parsing.frames import Request
@@ -77,7 +77,7 @@ class Parsers:
             child = await Child.start(self._settings.parser_memory)
         except (OSError, Fault) as error:
             log.exception("a parser cannot be started")
-            raise UnreadableFile("server_error", NO_PARSER) from error
+            raise ParserUnavailable(NO_PARSER) from error
         self._all.add(child)
         return child
 
