@@ -129,29 +129,34 @@ class Watch:
         lines, self._lines = self._lines, []
         self._learn()
         said = "\n".join(self._texts)
-        found = ((line, self._leak(line, said)) for line in lines)
-        return [f"{leak!r} stands in {line!r}" for line, leak in found if leak is not None]
+        values = {value for line in lines for value in strings(line)}
+        found = {value: leak for value in values if (leak := self._leak(value, said))}
+        return [
+            f"{found[value]!r} stands in {line!r}"
+            for line in lines
+            for value in strings(line)
+            if value in found
+        ]
 
     def _learn(self) -> None:
-        for body in self._bodies:
+        bodies, self._bodies = self._bodies, []
+        for body in bodies:
             self._texts.update(dict.fromkeys(text for text in body.texts() if is_telling(text)))
-        self._bodies.clear()
         size = sum(map(len, self._texts))
         while size > MOST_OF_A_FILE:
             oldest = next(iter(self._texts))
             del self._texts[oldest]
             size -= len(oldest)
 
-    def _leak(self, line: Mapping[str, object], said: str) -> str | None:
-        for value in strings(line):
-            if key := KEY.search(value):
-                return key[0]
-            if key := next((key for key in self._keys if key in value), None):
-                return key
-            told = (piece for piece in pieces(value) if piece in said)
-            if piece := next((piece for piece in told if piece not in own_words()), None):
-                return piece
-        return None
+    def _leak(self, value: str, said: str) -> str | None:
+        if key := KEY.search(value):
+            return key[0]
+        if key := next((key for key in tuple(self._keys) if key in value), None):
+            return key
+        if not is_telling(value):
+            return None
+        told = (piece for piece in pieces(value) if piece in said)
+        return next((piece for piece in told if piece not in own_words()), None)
 
 
 def is_telling(text: str) -> bool:
