@@ -26,10 +26,13 @@ PYTHON = (
 )
 PROGRAMS = (
     *PYTHON,
+    "python examples/function_stream.py",
+    "python examples/resume_stream.py",
     "python examples/ask_document.py",
     "node examples/poll.mjs",
     "node examples/stream.mjs",
     "node examples/function_tool.mjs",
+    "node examples/function_stream.mjs",
     "sh examples/poll.sh",
     "sh examples/stream.sh",
     "sh examples/function_tool.sh",
