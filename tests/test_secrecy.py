@@ -18,7 +18,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from threadloom.telemetry import logs
+from tests.support.process import COMMAND
 
 log = structlog.get_logger()
 SECRET = "The heliotropes sleep in the amber vault."
@@ -88,6 +88,11 @@ async def test_process(http, tmp_path):
     program = tmp_path / "threadloom"
     program.write_text(PROGRAM)
     subprocess.run([sys.executable, program, SECRET], check=True)
+
+
+async def test_command(http, monkeypatch):
+    monkeypatch.setenv("THREADLOOM_FAULT", SECRET)  # its error names it
+    subprocess.run([COMMAND, "db", "upgrade"], check=False)
 
 
 async def test_process_that_is_not_ours(http):
