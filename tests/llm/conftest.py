@@ -3,8 +3,9 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
+from threadloom.backoff import Backoff
 from threadloom.config import ModelCalls
-from threadloom.llm.chat_completions import Backoff, ChatCompletions, Endpoint
+from threadloom.llm.chat_completions import ChatCompletions, Endpoint
 from threadloom.testing import SequentialIds
 from threadloom.testing.upstream import Upstream
 

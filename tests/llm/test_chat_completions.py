@@ -19,9 +19,10 @@ from tests.llm.conversation import (
     until_finished,
     written,
 )
+from threadloom.backoff import Backoff
 from threadloom.config import ModelCalls
 from threadloom.llm.chat import RefusalDelta
-from threadloom.llm.chat_completions import Backoff, ChatCompletions, Endpoint
+from threadloom.llm.chat_completions import ChatCompletions, Endpoint
 from threadloom.testing import SequentialIds
 from threadloom.testing.upstream import Answer, Upstream, error_answer
 
@@ -154,6 +155,7 @@ async def test_nobody_listening_is_a_server_error() -> None:
     [
         ("status:429 message=Rate limit reached for m", "rate_limit_exceeded", "Rate limit reached for m"),
         ("status:429 message=The key sk-secret is slow", "rate_limit_exceeded", "The key *** is slow"),
+        ("status:429 message=Limit of org-Ab1 and proj_9x", "rate_limit_exceeded", "Limit of *** and ***"),
         ("status:500 message=Traceback: secret", "server_error", SORRY),
         ("status:502", "server_error", SORRY),
         ("status:400 message=Unknown field", "server_error", SORRY),

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import structlog
 
+from threadloom.backoff import Backoff
 from threadloom.config import Embeddings, Settings
 from threadloom.errors import StartError
 from threadloom.retrieval.embedded_embedder import EmbeddedEmbedder
 from threadloom.retrieval.embedder import EmbeddingError
 from threadloom.retrieval.embedders import open_embedder
-from threadloom.retrieval.remote import Backoff
 from threadloom.retrieval.remote_embedder import RemoteEmbedder
 from threadloom.testing import HashEmbedder
 from threadloom.testing.upstream import Answer, Upstream, json_answer

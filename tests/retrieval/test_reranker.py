@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from threadloom.backoff import Backoff
 from threadloom.config import RerankerSettings, Settings
-from threadloom.retrieval.remote import Backoff
 from threadloom.retrieval.reranker import (
     RemoteReranker,
     Reranker,

@@ -152,6 +152,22 @@ async def test_retry_after_is_obeyed(
     assert [one["status"] for one in await log_of(http, endpoint)] == ["pending"] * 3
 
 
+async def test_a_wish_of_any_length_puts_an_attempt_off_by_a_day_at_most(
+    server: Running, http: httpx2.AsyncClient, receiver: Receiver
+) -> None:
+    receiver.choose = lambda _: Answer(503, ("Retry-After: " + "9" * 400,))
+    endpoint = await make_endpoint(http, receiver, "thread.run.queued")
+    await tell(server, "run_1")
+
+    async def logged() -> bool:
+        return (await log_of(http, endpoint))[0]["attempts"] > 0
+
+    await until(logged, "the attempt is in the log")
+    (delivery,) = await log_of(http, endpoint)
+    assert delivery["response_status"] == 503
+    assert delivery["next_attempt_at"] <= time.time() + 86_400
+
+
 async def test_a_long_body_is_not_read(
     server: Running, http: httpx2.AsyncClient, receiver: Receiver
 ) -> None:

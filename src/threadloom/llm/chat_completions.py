@@ -1,8 +1,7 @@
 """Any server that speaks Chat Completions, as a ChatModel."""
 
 import asyncio
-import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,6 +11,7 @@ import httpx2
 import orjson
 import structlog
 
+from threadloom.backoff import Backoff
 from threadloom.config import ModelCalls
 from threadloom.ids import Ids
 from threadloom.llm.chat import ChatEvent, ChatRequest, ModelError
@@ -63,22 +63,6 @@ class Endpoint:
         if self.api_key is None:
             return common
         return common | {"authorization": f"Bearer {self.api_key}"}
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """How long to wait before a further try, when the provider does not say."""
-
-    first: float = 0.5
-    longest: float = 8.0
-    longest_asked: float = 30.0
-    jitter: Callable[[], float] = random.random
-
-    def seconds(self, attempt: int, asked: float | None) -> float:
-        """A provider's wish is met up to `longest_asked`; otherwise half the delay is chance."""
-        if asked is not None:
-            return min(asked, self.longest_asked)
-        return min(self.first * 2**attempt, self.longest) * (0.5 + self.jitter() / 2)
 
 
 class ChatCompletions:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from threadloom.backoff import retry_after
 from threadloom.llm.chat import ModelError
 
 SORRY = "Sorry, something went wrong."
@@ -199,13 +200,4 @@ def bad_prompt(status: int, error: ProviderError, model: str) -> ModelError | No
         )
     if error.code == "invalid_prompt":
         return ModelError("invalid_prompt", f"The model '{model}' refused the prompt as invalid.")
-    return None
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; a date, which only proxies send, counts as no wish."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        if re.fullmatch(r"\d+(\.\d+)?", value):
-            return float(value) * unit
     return None

@@ -1,8 +1,6 @@
 """Calls of a server that answers JSON to JSON, tried again after faults that pass."""
 
 import asyncio
-import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,6 +10,8 @@ import httpx2
 import structlog
 from pydantic import SecretStr
 
+from threadloom.backoff import Backoff, retry_after
+
 log = structlog.stdlib.get_logger()
 
 CONNECT_TIMEOUT = 5.0
@@ -20,22 +20,6 @@ RETRIABLE = frozenset(
 )
 
 Read = TypeVar("Read")
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """How long to wait before a further try, when the provider does not say."""
-
-    first: float = 0.5
-    longest: float = 8.0
-    longest_asked: float = 30.0
-    jitter: Callable[[], float] = random.random
-
-    def seconds(self, attempt: int, asked: float | None) -> float:
-        """A provider's wish is met up to `longest_asked`; otherwise half the delay is chance."""
-        if asked is not None:
-            return min(asked, self.longest_asked)
-        return min(self.first * 2**attempt, self.longest) * (0.5 + self.jitter() / 2)
 
 
 @dataclass(frozen=True)
@@ -141,10 +125,5 @@ class Remote:
         return Refused(
             self._address.sentence(status),
             retriable=status in RETRIABLE or server_fault,
-            retry_after=retry_after(response.headers.get("retry-after", "")),
+            retry_after=retry_after(response.headers),
         )
-
-
-def retry_after(value: str) -> float | None:
-    """Seconds; a date, which only proxies send, counts as no wish."""
-    return float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else None

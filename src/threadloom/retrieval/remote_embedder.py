@@ -10,9 +10,10 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from threadloom.backoff import Backoff
 from threadloom.config import Embeddings
 from threadloom.retrieval.embedder import EmbeddingError, Vector, Windows
-from threadloom.retrieval.remote import Address, Backoff, Patience, Refused, Remote
+from threadloom.retrieval.remote import Address, Patience, Refused, Remote
 
 log = structlog.stdlib.get_logger()
 

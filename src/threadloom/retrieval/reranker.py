@@ -10,8 +10,9 @@ from typing import Annotated, Protocol
 import httpx2
 from pydantic import AliasChoices, BaseModel, Field, FiniteFloat, ValidationError
 
+from threadloom.backoff import Backoff
 from threadloom.config import RerankerSettings, Settings
-from threadloom.retrieval.remote import Address, Backoff, Patience, Refused, Remote
+from threadloom.retrieval.remote import Address, Patience, Refused, Remote
 
 TRIES = 3
 NAME = "reranker"

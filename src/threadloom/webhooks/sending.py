@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx2
 from standardwebhooks import Webhook
 
 from threadloom import __version__
+from threadloom.backoff import retry_after
 from threadloom.outbound import AddressRefused, read_limited
 
 MAX_BODY = 4_096
@@ -63,7 +62,7 @@ async def send(client: httpx2.AsyncClient, letter: Letter, *, now: float, timeou
         return Reply(None, "No connection could be made to the endpoint.")
     except (httpx2.HTTPError, httpx2.InvalidURL):
         return Reply(None, "The connection to the endpoint broke.")
-    return Reply(status, refusal_of(status), retry_after(headers.get("retry-after", ""), now))
+    return Reply(status, refusal_of(status), retry_after(headers, now=now) or 0.0)
 
 
 async def post(
@@ -88,12 +87,3 @@ def refusal_of(status: int) -> str | None:
     if httpx2.codes.is_redirect(status):
         return f"The endpoint answered with status {status}; redirects are not followed."
     return f"The endpoint answered with status {status}."
-
-
-def retry_after(value: str, now: float) -> float:
-    """Seconds, from a header that holds them or a date; 0 when it says nothing."""
-    with suppress(ValueError):
-        return max(float(int(value)), 0.0)
-    with suppress(ValueError, OverflowError):
-        return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
-    return 0.0
