@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from sqlalchemy import select, text
 
-from tests.api.wire import make_run, post, run_to_end, succeeded
+from tests.api.wire import get, make_run, post, run_to_end, succeeded
 from tests.keeping.places import Place, Places, migrated
 from tests.keeping.world import FUNCTION, call, everything, fill, listed, reaches
 from tests.support.s3 import running_s3
@@ -166,3 +166,15 @@ async def test_a_message_deleted_while_its_run_goes_on_is_in_no_stream_once_it_h
         await swept(server, clock)
         assert await server.database.read(events) == []
         assert await traces(place) == []
+
+
+async def test_pages_of_runs_go_on_from_one_whose_thread_was_deleted(database_url: str) -> None:
+    models = ScriptedModels(ScriptedModel())
+    async with (
+        running_server(database_url, models, with_worker=False) as server,
+        server.http() as http,
+    ):
+        runs = [await make_run(http) for _ in range(3)]
+        succeeded(await http.delete(f"/threads/{runs[1]['thread_id']}"))
+        older = await get(http, "/runs", after=runs[1]["id"])
+        assert [one["id"] for one in older["data"]] == [runs[0]["id"]]

@@ -1,9 +1,9 @@
 """Threads and the messages that clients put into them."""
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from threadloom.db.insert import insert_row
-from threadloom.db.rows import IS_ACTIVE, EventRow, MessageRow, RunRow, ThreadRow
+from threadloom.db.rows import IS_ACTIVE, EventRow, MessageRow, RunRow, ThreadRow, TombstoneRow
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.errors import InvalidRequest
 from threadloom.eventlog import forget_events
@@ -45,8 +45,17 @@ def delete_thread(tx: Tx, thread: ThreadRow) -> None:
     for run_id in tx.session.scalars(runs.where(IS_ACTIVE).with_for_update()):
         tx.wake(run_id)
     tx.session.execute(delete(EventRow).where(EventRow.run_id.in_(runs)))
+    remember_runs(tx, thread.id)
     forget_thread(tx, thread.id)
     tx.delete(thread)
+
+
+def remember_runs(tx: Tx, thread_id: str) -> None:
+    """Where they stood: there are lists of all threads' runs."""
+    runs = select(RunRow.id, RunRow.project_id, RunRow.seq).where(RunRow.thread_id == thread_id)
+    ids = runs.with_only_columns(RunRow.id)
+    tx.session.execute(delete(TombstoneRow).where(TombstoneRow.id.in_(ids)))
+    tx.session.execute(insert(TombstoneRow).from_select(["id", "project_id", "seq"], runs))
 
 
 def delete_message(tx: Tx, message: MessageRow) -> None:
