@@ -46,6 +46,9 @@ NASTY: list[Any] = [
 ]
 
 
+HARD_TO_STORE = re.compile(rb"\\u0000|9223372036854775808|1e308|x{300000}")
+
+
 ASSISTANT_FAULTS: list[tuple[bytes, str, str | None]] = [
     (b"{}", "missing_required_parameter", "model"),
     (b'{"model": ""}', "empty_string", "model"),
@@ -219,10 +222,15 @@ async def test_odd_addresses_are_only_unknown(raw: httpx2.AsyncClient) -> None:
 
 
 async def test_no_body_breaks_the_server(still: Running) -> None:
-    """Every field of every POST route, with every nasty value, beside fields that are in order."""
+    """Every field of every POST route, with every nasty value, beside fields that are in order.
+
+    On PostgreSQL those that a database may refuse: the others are judged before it is asked.
+    """
+    lite = still.database.engine.dialect.name == "sqlite"
     async with still.http() as raw:
         for path, body in await posts(raw):
-            answers = [await raw.post(path, content=each) for each in variants(body)]
+            sent = [each for each in variants(body) if lite or HARD_TO_STORE.search(each)]
+            answers = [await raw.post(path, content=each) for each in sent]
             assert {response.status_code for response in answers} <= ALLOWED, path
 
 
