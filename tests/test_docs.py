@@ -94,6 +94,9 @@ PATIENT = (pytest.mark.docker, pytest.mark.timeout(300))
 IN_CONTAINERS = "compose.md"
 WITH_A_MODEL = "THREADLOOM_UPSTREAM__BASE_URL="
 STARTING = ("make serve", WITH_A_MODEL)
+EXPORTS = "export OPENAI_BASE_URL="
+# Whoever comes from OpenAI may have its key in the environment still.
+OF_OPENAI = {"OPENAI_BASE_URL": "", "OPENAI_API_KEY": "sk-proj-of-openai"}
 SHORT = [
     (page, block)
     for page, block in shell_blocks()
@@ -162,10 +165,13 @@ def with_python(folder: Path) -> Path:
 )
 def test_shell_blocks_run(block: str, shell_environment: dict[str, str]) -> None:
     runtime = "docker" if SANDBOX in block else "none"
+    variables = shell_environment | {"THREADLOOM_CODE_INTERPRETER__RUNTIME": runtime}
+    if EXPORTS in block:
+        block, variables = filled_in(block, variables), variables | OF_OPENAI
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
         cwd=ROOT,
-        env=shell_environment | {"THREADLOOM_CODE_INTERPRETER__RUNTIME": runtime},
+        env=variables,
         capture_output=True,
         text=True,
         timeout=120,
@@ -173,6 +179,13 @@ def test_shell_blocks_run(block: str, shell_environment: dict[str, str]) -> None
     )
     assert done.returncode == 0, done.stderr
     assert '"error"' not in done.stdout, done.stdout
+
+
+def filled_in(block: str, variables: dict[str, str]) -> str:
+    """A reader writes the key that their server printed; its address here is not the usual one."""
+    return block.replace("http://127.0.0.1:8484/v1", variables["OPENAI_BASE_URL"]).replace(
+        "sk-…", variables["OPENAI_API_KEY"]
+    )
 
 
 def test_a_real_model_takes_the_place_of_the_demonstration(tmp_path: Path) -> None:
