@@ -18,7 +18,9 @@ from threadloom.db.migrate import upgrade
 from threadloom.testing import ScriptedModel, ScriptedModels
 
 pytest_plugins = ("tests.support.secrecy",)
-SLOWEST = ("faults", "container", "sandbox", "compat", "webhooks", "api", "contract", "runs", "llm")
+LONG = ("faults", "container", "sandbox", "compat", "tests", "index", "parsing", "retrieval")
+SHORT = ("runs", "contract", "llm")
+"""Folders whose longest file takes a minute, and those whose longest takes some seconds."""
 
 
 gc.set_threshold(50_000, 10, 20)
@@ -35,7 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def place_of(folder: str) -> int:
-    return SLOWEST.index(folder) if folder in SLOWEST else len(SLOWEST)
+    if folder in LONG:
+        return LONG.index(folder) - len(LONG)
+    return SHORT.index(folder) + 1 if folder in SHORT else 0
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
