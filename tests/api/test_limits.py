@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from openai import RateLimitError
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from tests.api.forms import TYPE, chunks, field, file, form
+from tests.api.forms import PURPOSE, TYPE, chunks, field, file, form
 from tests.api.wire import make_assistant, make_file, make_run, make_thread, post, send_file
 from tests.faults.processes import until
 from tests.support.server import Running, running_server
@@ -349,6 +349,36 @@ async def test_files_that_come_at_once_do_not_exceed_the_storage_together(
         answers = await asyncio.gather(*(send_file(raw, b"x" * 2000) for _ in range(6)))
         stored = [one for one in answers if one.status_code == 200]
         assert 1 <= len(stored) <= 2
+
+
+async def test_bodies_that_hide_their_length_do_not_exceed_it_together_either(
+    database_url: str,
+) -> None:
+    async with limited(database_url, {"storage": 100_000}) as server, server.http() as raw:
+        body = form(PURPOSE, file(b"x" * 60_000))
+        halves = Halves(body, uploads=3)
+        answers = await asyncio.gather(
+            *(raw.post("/files", content=halves.sent(), headers=TYPE) for _ in range(3))
+        )
+        assert [one.status_code for one in answers].count(200) <= 1
+        again = await raw.post(
+            "/files", content=chunks(form(PURPOSE, file(b"x" * 30_000))), headers=TYPE
+        )
+        assert again.status_code == 200
+
+
+class Halves:
+    """A body that several clients send at once: nobody sends the second half before all sent the first."""
+
+    def __init__(self, body: bytes, *, uploads: int) -> None:
+        self._body = body
+        self._all_there = asyncio.Barrier(uploads)
+
+    async def sent(self) -> AsyncIterator[bytes]:
+        middle = len(self._body) // 2
+        yield self._body[:middle]
+        await self._all_there.wait()
+        yield self._body[middle:]
 
 
 async def test_parts_of_uploads_count_too(database_url: str) -> None:

@@ -1,6 +1,7 @@
 """What a key or project may use. docs/limits.md tells what is refused where, ADR 0016 why."""
 
-from collections import Counter
+from collections import defaultdict
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,7 +10,7 @@ from threadloom.api.allowances import REQUESTS, Allowance, due_runs, examine, ra
 from threadloom.api.keys import Caller
 from threadloom.api.rates import Rates
 from threadloom.config.limits import Limits as Defaults
-from threadloom.db.database import Database
+from threadloom.db.database import Database, ProjectDatabase
 from threadloom.errors import InvalidRequest, Overloaded
 from threadloom.files.storage import stored_bytes
 from threadloom.types.limits import LimitOverrides
@@ -64,7 +65,7 @@ class WorkLimits:
         self._database = database
         self._defaults = LimitOverrides.model_validate(defaults.model_dump())
         self._line = Line(database, max_queued_runs)
-        self._coming: Counter[str] = Counter()
+        self._arrivals: defaultdict[str, Arrivals] = defaultdict(Arrivals)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get("caller")
@@ -96,16 +97,16 @@ class WorkLimits:
         if limit is None:
             await self._app(scope, receive, send)
             return
-        project_id = caller.project_id
-        stored = await self._database.project(project_id).read(stored_bytes)
-        coming = Coming(receive, limit, limit - stored - self._coming[project_id])
+        database = self._database.project(caller.project_id)
+        arrivals = self._arrivals[caller.project_id]
+        room = limit - await arrivals.stored_in(database) - arrivals.coming
+        coming = Coming(receive, limit, arrivals, arrivals.came + room)
         announced = int(Headers(scope=scope).get("content-length", "0"))
-        coming.take(announced)
-        self._coming[project_id] += announced
         try:
+            coming.take(announced)
             await self._app(scope, receive if announced else coming.receive, send)
         finally:
-            self._coming[project_id] -= announced
+            coming.end()
 
 
 def creates_run(path: str) -> bool:
@@ -121,19 +122,45 @@ def tell(scope: Scope, kind: str, limit: int, standing: Sliding) -> None:
     scope.setdefault("rate_headers", {}).update(rate_headers(kind, limit, standing))
 
 
-class Coming:
-    """A body on its way in, up to what the project may still store."""
+@dataclass
+class Arrivals:
+    """Bytes of a project's uploads: how many are coming in now, how many came since this process started, and how many uploads have ended."""
 
-    def __init__(self, receive: Receive, limit: int, room: int) -> None:
+    coming: int = 0
+    came: int = 0
+    ended: int = 0
+
+    async def stored_in(self, database: ProjectDatabase) -> int:
+        """What is stored: an upload that ends meanwhile would be neither in that nor among what is coming."""
+        while True:
+            ended = self.ended
+            stored = await database.read(stored_bytes)
+            if self.ended == ended:
+                return stored
+
+
+class Coming:
+    """A body on its way in, until as much came for its project as there was room for."""
+
+    def __init__(self, receive: Receive, limit: int, arrivals: Arrivals, most: int) -> None:
         self._receive = receive
         self._limit = limit
-        self._room = room
+        self._arrivals = arrivals
+        self._most = most
+        self._taken = 0
 
     def take(self, size: int) -> None:
         """Raises InvalidRequest."""
-        self._room -= size
-        if self._room < 0:
+        if self._arrivals.came + size > self._most:
             raise InvalidRequest(STORAGE_FULL.format(self._limit))
+        self._arrivals.came += size
+        self._arrivals.coming += size
+        self._taken += size
+
+    def end(self) -> None:
+        """It is stored, or it broke off."""
+        self._arrivals.coming -= self._taken
+        self._arrivals.ended += 1
 
     async def receive(self) -> Message:
         """Raises InvalidRequest."""
