@@ -9,6 +9,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from tests.runs.workers import claimed, doomed, eventually, opened, queue_runs, started
+from threadloom import worker
 from threadloom.clock import SystemClock
 from threadloom.config import Runs
 from threadloom.db.database import Database
@@ -16,6 +17,7 @@ from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
 from threadloom.eventlog import START, events_after
 from threadloom.events import Feed
+from threadloom.runs import engine
 from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels
 from threadloom.types.tools import FunctionDefinition, FunctionTool
 from threadloom.worker import Worker, prune_events
@@ -221,6 +223,56 @@ async def test_events_of_ended_runs_are_forgotten_after_a_while(
     await database.write(prune_events, 100)
     assert not await database.read(events_after, run, START)
     assert [events async for events in Feed(database).follow(run)] == []
+
+
+async def test_many_runs_are_forgotten_one_group_after_the_other(
+    database: Database, model: ScriptedModel, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PRUNE_EVERY", 0.0)
+    monkeypatch.setattr(worker, "PRUNE_LIMIT", 2)
+    for _ in range(5):
+        model.says("Hello")
+    runs = await queue_runs(database, 5)
+    async with started(worker_on(database, model, keep_events=100)):
+        for run in runs:
+            await until_status(database, run, "completed")
+        monkeypatch.setattr(worker, "PRUNE_EVERY", 3600.0)  # after the next time
+        clock.advance(101)
+        await until_pruned(database, runs)
+
+
+async def until_pruned(database: Database, runs: Sequence[str]) -> None:
+    for run in runs:
+        while await database.read(events_after, run, START):
+            pass
+
+
+async def test_a_run_that_takes_its_worker_down_each_time_is_given_up(
+    database: Database, model: ScriptedModel, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MAX_ATTEMPTS", 3)
+    (run,) = await queue_runs(database)
+    for attempt in range(3):
+        model.waits(asyncio.Event(), "Hello")
+        async with doomed(database, ScriptedModels(model), {}):
+            await eventually(lambda seen=attempt: len(model.requests) > seen)
+        clock.advance(60)
+    async with started(worker_on(database, model)):
+        await until_status(database, run, "failed")
+    assert len(model.requests) == 3
+
+
+async def test_a_run_that_is_handed_back_has_lost_no_attempt(
+    database: Database, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MAX_ATTEMPTS", 1)
+    model.waits(asyncio.Event(), "Hello")
+    model.says("Hello")
+    (run,) = await queue_runs(database)
+    async with started(worker_on(database, model)):
+        await eventually(lambda: model.requests)
+    async with started(worker_on(database, model)):
+        await until_status(database, run, "completed")
 
 
 async def test_a_killed_worker_leaves_its_run_to_the_next(

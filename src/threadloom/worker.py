@@ -18,6 +18,7 @@ from threadloom.eventlog import forget_events
 from threadloom.events import EventWriter, Feed, RunLog, RunTx
 from threadloom.leases import LeaseLost
 from threadloom.llm.chat import Models
+from threadloom.llm.failures import SORRY
 from threadloom.queue import AbortReason, Held, Queue
 from threadloom.runs import lifecycle
 from threadloom.runs.actions import CONTROL, QUEUE
@@ -107,7 +108,8 @@ class Worker:
     async def _watch(self) -> None:
         """Look after the held runs each second, or when a client wants one stopped."""
         loop = asyncio.get_running_loop()
-        pruned = thawed = loop.time()
+        thawed = loop.time()
+        prune_at = thawed + PRUNE_EVERY
         while True:
             await self._control.wait(POLL)
             try:
@@ -115,9 +117,10 @@ class Worker:
                 if loop.time() - thawed >= THAW_EVERY:
                     await self._database.read(end_frozen)
                     thawed = loop.time()
-                if loop.time() - pruned >= PRUNE_EVERY:
-                    await self._database.write(prune_events, self._settings.keep_events)
-                    pruned = loop.time()
+                if loop.time() >= prune_at:
+                    pruned = await self._database.write(prune_events, self._settings.keep_events)
+                    # A second later there may be more, and a busy server keeps up.
+                    prune_at = loop.time() + (0 if pruned == PRUNE_LIMIT else PRUNE_EVERY)
             except SQLAlchemyError as error:
                 log.warning("watching failed", error=type(error).__name__)
 
@@ -138,9 +141,10 @@ def stop(tx: RunTx, reason: AbortReason) -> None:
     elif reason is AbortReason.EXPIRED:
         lifecycle.expire_run(tx)
     elif reason is AbortReason.BROKEN:
-        lifecycle.fail_run(tx, "server_error", "Sorry, something went wrong.")
+        lifecycle.fail_run(tx, "server_error", SORRY)
     elif reason is AbortReason.SHUTDOWN:
         tx.run.epoch += 1  # a renewal that is under way shall not take it back
+        tx.run.attempts = max(tx.run.attempts - 1, 0)
         tx.run.due_at = tx.clock.now()
         tx.wake(QUEUE)
 
@@ -151,7 +155,9 @@ def cancelling_among(tx: Tx, run_ids: Sequence[str]) -> Sequence[str]:
     ).all()
 
 
-def prune_events(tx: Tx, keep: float) -> None:
-    """Forget the events of runs that ended long ago; messages and steps stay."""
-    ended = select(RunRow.id).where(RunRow.kept_since < tx.clock.now() - keep).limit(PRUNE_LIMIT)
-    forget_events(tx, tx.session.scalars(ended).all())
+def prune_events(tx: Tx, keep: float) -> int:
+    """Forget the events of some runs that ended long ago; messages and steps stay. Answers with how many runs it were."""
+    old = select(RunRow.id).where(RunRow.kept_since < tx.clock.now() - keep)
+    run_ids = tx.session.scalars(old.order_by(RunRow.kept_since).limit(PRUNE_LIMIT)).all()
+    forget_events(tx, run_ids)
+    return len(run_ids)

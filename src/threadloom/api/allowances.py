@@ -7,7 +7,7 @@ from math import floor
 from sqlalchemy import func, select
 
 from threadloom import usage
-from threadloom.db.rows import RunRow
+from threadloom.db.rows import IS_ACTIVE, RunRow
 from threadloom.db.tx import ProjectTx, Tx
 from threadloom.errors import ErrorType, RateLimited
 from threadloom.types.limits import LimitOverrides
@@ -75,7 +75,7 @@ def examine(tx: ProjectTx, allowance: Allowance) -> Finding:
 def active_runs(tx: ProjectTx, key_id: str | None) -> int:
     """Runs of the project, or of one of its keys, that are queued or worked on."""
     found = select(func.count()).where(
-        RunRow.project_id == tx.project_id, RunRow.status.in_(WORKED_ON)
+        RunRow.project_id == tx.project_id, IS_ACTIVE, RunRow.status.in_(WORKED_ON)
     )
     if key_id is not None:
         found = found.where(RunRow.key_id == key_id)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
+import structlog
+
 from threadloom import faults
 from threadloom.config import Runs
 from threadloom.db.database import Database
@@ -12,6 +14,7 @@ from threadloom.db.rows import RunRow
 from threadloom.db.tx import Tx
 from threadloom.events import RunLog, RunTx
 from threadloom.llm.chat import AssistantMessage, ChatRequest, ModelError, Models, Route, ToolCall
+from threadloom.llm.failures import SORRY
 from threadloom.runs import lifecycle, tool_calls
 from threadloom.runs.attribution import Attributor, Evidence
 from threadloom.runs.citations import AnswerReader, Citer, Sources, sources_of
@@ -50,6 +53,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 MAX_RESERVE = 4_096
 """Tokens kept free for an answer whose length nobody bounded."""
+MAX_ATTEMPTS = 20
+"""Times that a run is taken up without getting further."""
+log = structlog.get_logger()
 
 
 class Cancelling(Exception):
@@ -82,7 +88,10 @@ def made_by_code(tx: Tx, run: RunRow, *, download_all: bool) -> MadeByCode:
 
 
 def take_up(tx: RunTx) -> RunRow | None:
-    """A claimed run's first transaction: begin, recover or close it. None when nothing is left to do."""
+    """A claimed run's first transaction: begin, recover or close it. None when nothing is left to do.
+
+    A run that takes its worker down each time is not taken up for ever.
+    """
     run = tx.run
     if run.status == "cancelling":
         lifecycle.cancel_run(tx)
@@ -90,11 +99,15 @@ def take_up(tx: RunTx) -> RunRow | None:
         lifecycle.expire_run(tx)
     elif run.status == "requires_action":
         run.due_at = run.expires_at
-    elif run.status == "queued":
-        lifecycle.start_run(tx)
-        return run
+    elif run.attempts >= MAX_ATTEMPTS:
+        log.error("run given up", attempts=run.attempts)
+        lifecycle.fail_run(tx, "server_error", SORRY)
     else:
-        lifecycle.recover_run(tx)
+        run.attempts += 1
+        if run.status == "queued":
+            lifecycle.start_run(tx)
+        else:
+            lifecycle.recover_run(tx)
         return run
     return None
 

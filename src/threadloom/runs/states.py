@@ -4,7 +4,7 @@ from threadloom.db.rows import RunRow
 from threadloom.types.runs import RunStatus
 
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
-    "queued": frozenset({"in_progress", "cancelling", "expired"}),
+    "queued": frozenset({"in_progress", "failed", "cancelling", "expired"}),
     "in_progress": frozenset(
         {"requires_action", "completed", "incomplete", "failed", "cancelling", "expired"}
     ),

@@ -41,6 +41,7 @@ def record_calls(
     step = open_step(tx)
     assert step is not None, "calls are written in a step"
     charge(tx, step, usage)
+    tx.run.attempts = 0  # what gets further by and by is not what takes workers down
     step.calls = [RecordedCall(id=c.id, name=c.name, arguments=c.arguments) for c, _ in calls]
     step.step_details = ToolCallsDetails(
         type="tool_calls", tool_calls=[shown for _, shown in calls]
@@ -67,6 +68,7 @@ def record_result(tx: RunTx, result: ToolResult) -> None:
     step = open_step(tx)
     assert step is not None
     assert isinstance(step.step_details, ToolCallsDetails)
+    tx.run.attempts = 0
     waited = waiting(step)
     calls = list(step.step_details.tool_calls)
     index = [call.id for call in calls].index(result.shown.id)

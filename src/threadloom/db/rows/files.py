@@ -64,7 +64,7 @@ class UploadPartRow(Owned, Row):
     """A part of an upload."""
 
     __tablename__ = "upload_parts"
-    __table_args__ = (Index(None, "upload_id", "seq"), NEVER_AGAIN)
+    __table_args__ = (Index(None, "upload_id", "seq"), Index(None, "project_id"), NEVER_AGAIN)
     noun = "upload part"
 
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"))
@@ -94,7 +94,7 @@ class SandboxFileRow(InThread, Row):
     """
 
     __tablename__ = "sandbox_files"
-    __table_args__ = (UniqueConstraint("thread_id", "path"), NEVER_AGAIN)
+    __table_args__ = (UniqueConstraint("thread_id", "path"), Index(None, "project_id"), NEVER_AGAIN)
     noun = "file"
 
     path: Mapped[str]

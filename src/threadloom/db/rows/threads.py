@@ -107,14 +107,15 @@ class MessageRow(InThread, Row):
 class RunRow(InThread, Leased, Row):
     """A run, and the queue: a run is due when a worker should look at it.
 
-    `spent` is what its turns used so far (`usage` shows it at the end); `kept_since` is when it ended, until its
-    events are pruned.
+    `spent` is what its turns used so far (`usage` shows it at the end); `attempts` is how often it was taken up since it
+    last got further; `kept_since` is when it ended, until its events are pruned.
     """
 
     __tablename__ = "runs"
     __table_args__ = (
-        Index(None, "thread_id", "seq"),
+        Index(None, "thread_id", "project_id", "seq"),
         Index(None, "project_id", "seq"),
+        index_where(IS_ACTIVE, "project_id"),
         Index(
             "uq_runs_active",
             "thread_id",
@@ -159,6 +160,7 @@ class RunRow(InThread, Leased, Row):
     key_id: Mapped[str | None]
     additional_instructions: Mapped[str | None]
     turns: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
     spent: Mapped[RunUsage] = mapped_column(Json(RunUsage))
     kept_since: Mapped[float | None]
 
