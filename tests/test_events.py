@@ -92,7 +92,7 @@ async def test_deltas_of_a_lost_lease_are_not_stored(
         await log.commit(tell)
 
 
-async def test_deltas_wait_for_a_commit_that_is_under_way(
+async def test_a_commit_that_is_under_way_bears_no_deltas(
     database: Database, writer: EventWriter, log: RunLog
 ) -> None:
     begun, released = threading.Event(), threading.Event()
@@ -104,10 +104,14 @@ async def test_deltas_wait_for_a_commit_that_is_under_way(
 
     committing = asyncio.create_task(log.commit(slow))
     await eventually(begun.is_set)
-    log.delta("thread.message.delta", "a")
+    with pytest.raises(AssertionError, match="its place is taken"):
+        log.delta("thread.message.delta", "a")
     await writer.flush()
     released.set()
     await committing
+    log.delta("thread.message.delta", "b")
+    await writer.flush()
+    assert await stored(database, log) == ["fact", "b"]
 
 
 async def test_a_commit_once_begun_is_seen_through_when_its_caller_is_stopped(

@@ -331,9 +331,11 @@ class RunLog:
         self._writer = writer
         self._seq = 0
         self._pending: list[Event] = []
+        self._committing = False
 
     def delta(self, name: str, data: str) -> None:
-        """Send a piece of a message or step at once, and write it with the next group."""
+        """Send a piece of a message or step at once, and write it with the next group. Not while a commit of the same log is under way."""
+        assert not self._committing, "its place is taken by a fact of the commit"
         self._seq += 1
         event = Event(self.claim.epoch, self._seq, name, data)
         self._pending.append(event)
@@ -357,7 +359,7 @@ class RunLog:
 
     async def _commit(self, action: Callable[[RunTx], R]) -> R:
         async with self.busy:
-            with self.taken() as pending:
+            with self.committing(), self.taken() as pending:
                 write = self._writer.database.write
                 result, facts = await patiently(
                     write, commit, self.claim, pending, self._seq, action
@@ -368,6 +370,14 @@ class RunLog:
                 if status := ENDED.get(fact.name):
                     metrics.RUNS_ENDED.add(status=status)
             return result
+
+    @contextmanager
+    def committing(self) -> Generator[None]:
+        self._committing = True
+        try:
+            yield
+        finally:
+            self._committing = False
 
     @contextmanager
     def taken(self) -> Generator[Sequence[Event]]:
