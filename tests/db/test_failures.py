@@ -54,17 +54,18 @@ def test_only_what_may_pass_is_done_again(error: DBAPIError, raised: type[SQLAlc
     assert type(failed.value) is raised
 
 
+@pytest.mark.parametrize("lost", [ConnectionLost, NotLocked])
 async def test_a_database_that_stays_away_is_not_waited_for_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, lost: type[SQLAlchemyError]
 ) -> None:
     tries: list[int] = []
 
     async def attempt() -> None:
         tries.append(len(tries))
-        raise ConnectionLost
+        raise lost
 
     monkeypatch.setattr(failures, "PATIENCE", 0.01)
     monkeypatch.setattr(failures, "PAUSE", 0.02)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(lost):
         await patiently(attempt)
     assert tries == [0, 1]

@@ -68,12 +68,12 @@ def at_commit() -> Generator[None]:
 
 
 async def patiently(perform: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Wait for a database that is away, for those who would lose work. Raises ConnectionLost when it stays away."""
+    """Wait for a database that is away, or for a lock, for those who would lose work. Raises ConnectionLost or NotLocked in the end."""
     give_up = asyncio.get_running_loop().time() + PATIENCE
     while True:
         try:
             return await perform(*args, **kwargs)
-        except ConnectionLost:
+        except (ConnectionLost, NotLocked):
             if asyncio.get_running_loop().time() > give_up:
                 raise
         await asyncio.sleep(PAUSE)
