@@ -13,6 +13,7 @@ from threadloom.llm.chat import ModelError
 
 SORRY = "Sorry, something went wrong."
 LONGEST_MESSAGE = 500
+ACCOUNT = re.compile(r"\b(org-|proj_)\w+")
 RETRIABLE = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 )
@@ -146,7 +147,8 @@ def shown(status: int, error: ProviderError, model: str, endpoint: Provider) -> 
 
 
 def rate_limited(error: ProviderError, api_key: str | None) -> ModelError:
-    message = error.message or "Rate limit reached. Please try again later."
+    """In the provider's words, as the hosted service had it: programs read in them how long to wait. Whose account it is, is not told."""
+    message = ACCOUNT.sub("***", error.message) or "Rate limit reached. Please try again later."
     if api_key:
         message = message.replace(api_key, "***")
     return ModelError("rate_limit_exceeded", message[:LONGEST_MESSAGE])
