@@ -60,7 +60,7 @@ class Rates:
         kept = minute_of(self._database.clock.now()) - 1
         self._own = {place: used for place, used in self._own.items() if place[1] >= kept}
         try:
-            self._others = await self._database.write(exchange, self._process, self._own)
+            self._others = await self._database.write(exchange, self._process, dict(self._own))
         except SQLAlchemyError as error:
             log.warning("counts not exchanged", error=type(error).__name__)
 
