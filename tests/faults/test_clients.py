@@ -23,7 +23,7 @@ async def server(lasting_fleet: Fleet) -> Server:
 
 async def test_a_run_goes_on_when_its_client_leaves(server: Server) -> None:
     async with Client(server) as client:
-        body = await client.order(f"[[rate:40]][[text:{WORDS}]]")
+        body = await client.order(f"[[rate:20]][[text:{WORDS}]]")
         async with client.streaming("/threads/runs", body) as stream:
             await stream.deltas(3)
         created = next(one for one in stream.events if one.name == "thread.run.created").data

@@ -14,11 +14,11 @@ from tests.faults.processes import Fleet, Process, Server, until
 from threadloom.testing.upstream import Answer, Upstream
 
 WORDS = " ".join(f"word{number}" for number in range(40))
-SLOWLY = f"[[rate:40]][[text:{WORDS}]]"
+SLOWLY = f"[[rate:20]][[text:{WORDS}]]"
 NEVER = Answer(delay=float("inf"))
 LEFT = b'"event": "left"'
-RECOVERY = 20.0
-"""Seconds from the death of a worker to the end of its run: the lease is 2 s, the answers take 1 s."""
+RECOVERY = 40.0
+"""Seconds from the death of a worker to the end of its run: the lease is 2 s, the answers take 2 s, and the machine may be crowded."""
 
 
 @dataclass
