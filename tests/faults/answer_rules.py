@@ -1,4 +1,4 @@
-"""What clients were told: I0, I1, I7, I8, I9."""
+"""What clients were told: I0, I1, I7, I8."""
 
 import re
 from collections import defaultdict
@@ -9,7 +9,7 @@ import orjson
 from tests.faults.case import Case, is_success, messages_by_run
 from tests.faults.client import Event, retell, text_of
 from tests.faults.final import Final, Row
-from tests.faults.history import History, Request, Sample, StreamEnd, Told
+from tests.faults.history import History, Request, StreamEnd, Told
 
 TABLES = {
     "assistant": "assistants",
@@ -20,6 +20,7 @@ TABLES = {
     "vector_store": "vector_stores",
     "vector_store.file": "vector_store_files",
 }
+IN_STORE = re.compile(r"/vector_stores/([^/]+)/files")
 ID = re.compile(r"\b(?:asst_|thread_|msg_|run_|step_|file-|vs_)[A-Za-z0-9]{16,}\b")
 
 
@@ -38,12 +39,13 @@ def lost(case: Case) -> Iterator[str]:
     for request, answer in case.acknowledged:
         table = TABLES.get(answer.get("object", ""))
         named = ID.findall(f"{request.path} {answer.get('id')} {answer.get('thread_id')}")
-        if table and deleted.isdisjoint(named) and key_of(table, answer) not in stored[table]:
+        key = key_of(table, answer) if table else ""
+        if table and deleted.isdisjoint([*named, key]) and key not in stored[table]:
             yield f"{answer['id']} of POST {request.path} is gone"
     yield from lost_outputs(case, deleted)
     yield from changed_bytes(case)
     for request in case.history.of(Request):
-        gone = request.path.rpartition("/")[2]
+        gone = deleted_by(request)
         back = any(gone in ids for ids in stored.values())
         if request.method == "DELETE" and is_success(request) and back:
             yield f"{gone} is back though its deletion was acknowledged"
@@ -90,11 +92,14 @@ def heard_of(step: Row) -> Iterator[tuple[tuple[str, str], str]]:
 
 def deletions(history: History) -> set[str]:
     """What somebody tried to delete: it may be gone, or not."""
-    return {
-        request.path.rpartition("/")[2]
-        for request in history.of(Request)
-        if request.method == "DELETE"
-    }
+    return {deleted_by(request) for request in history.of(Request) if request.method == "DELETE"}
+
+
+def deleted_by(request: Request) -> str:
+    """The key of what is deleted; a file that leaves a vector store stays a file."""
+    above, _, last = request.path.rpartition("/")
+    store = IN_STORE.fullmatch(above)
+    return f"{store[1]}/{last}" if store else last
 
 
 def streams(case: Case) -> Iterator[str]:
@@ -175,20 +180,3 @@ def other_refusal(request: Request) -> Iterator[str]:
     message: str = (request.answer or {})["error"]["message"]
     if not message.startswith(("No ", "Invalid URL")):
         yield f"{request.path} was refused with {message!r}"
-
-
-def growth(case: Case) -> Iterator[str]:
-    most: dict[str, int] = {}
-    for sample in case.history.of(Sample):
-        most[sample.process] = max(sample.rss, most.get(sample.process, 0))
-    for process, rss in most.items():
-        if rss > case.bounds.rss:
-            yield f"{process} took {rss >> 20} MB of memory"
-    if case.final.objects is not None:
-        known = {key for file in case.final.files for key in file["blobs"]}
-        known |= {row["key"] for row in case.final.stray_blobs}
-        if unknown := case.final.objects - known:
-            yield f"{len(unknown)} objects are stored of which nobody knows"
-        missing = {key for file in case.final.files for key in file["blobs"]} - case.final.objects
-        if missing:
-            yield f"the bytes of {len(missing)} files are gone"

@@ -1,23 +1,31 @@
-"""Where the suite is played: several API and worker processes, PostgreSQL, an object store and a model of their own."""
+"""Where the suite is played: processes, a database, a store of files, a model and receivers of webhooks of their own."""
 
 import asyncio
-import os
 import re
 import subprocess
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import httpx2
+from sqlalchemy.exc import SQLAlchemyError
 
 from tests.faults.cluster import Cluster, Disk, running_cluster, some_disk
-from tests.faults.history import History, Sample, now
+from tests.faults.history import History
+from tests.faults.listener import Listener, listening
 from tests.faults.model import Model
-from tests.faults.processes import COMMAND, KEY, Fleet, Process, Server
+from tests.faults.power import Picture
+from tests.faults.processes import COMMAND, KEY, Fleet, Process, Server, until
 from tests.faults.proxy import Proxy
+from tests.faults.watching import sample_of, stock_of
+from tests.support.postgres import sqlalchemy_url
 from tests.support.process import environment
 from tests.support.s3 import BUCKET, KEYS, running_s3
+from threadloom.db.engine import create_engine
+from threadloom.outbox import BELIEVED_FOR
 
 EXPIRES_AFTER = 300.0
 SETTINGS = {
@@ -25,13 +33,22 @@ SETTINGS = {
     "THREADLOOM_MODELS__FIRST_TOKEN_TIMEOUT": "3s",
     "THREADLOOM_MODELS__IDLE_TIMEOUT": "3s",
     "THREADLOOM_EMBEDDINGS__MODEL": "scripted",
+    "THREADLOOM_OUTBOUND__ALLOW": '["127.0.0.0/8"]',
+    "THREADLOOM_WEBHOOKS__PAUSE": "200ms",
+    "THREADLOOM_WEBHOOKS__TIMEOUT": "2s",
+}
+IN_S3 = {
     "THREADLOOM_STORAGE__URL": f"s3://{BUCKET}/suite",
     **{f"THREADLOOM_STORAGE__S3__{name.upper()}": value for name, value in KEYS.items()},
 }
 SAMPLE_EVERY = 1.0
+STOCK_EVERY = 5
+"""Samples of processes for one of the database."""
 START = 120.0
 """Seconds that all processes may take to start at once: each takes one of processor time or two."""
 OBJECT = re.compile(r"<Key>suite/([^<]+)</Key>")
+Kind = Literal["postgresql", "sqlite"]
+Index = Literal["faiss", "pgvector"]
 
 
 def faketime() -> Path | None:
@@ -59,6 +76,17 @@ class Clock:
         }
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Which processes there are, and where state lives. On SQLite it is one process that does all, with its files beside it."""
+
+    apis: int = 2
+    workers: int = 3
+    lease: float = 15.0
+    database: Kind = "postgresql"
+    index: Index = "faiss"
+
+
 @dataclass
 class Arena:
     """All that a nemesis may get at."""
@@ -66,14 +94,18 @@ class Arena:
     folder: Path
     history: History
     model: Model
-    storage: Proxy
-    cluster: Cluster
-    disk: Disk | None
-    clock: Clock | None
-    keys: dict[str, str]
+    url: str
+    storage: Proxy | None = None
+    store: str = ""
+    """The address of the object store itself."""
+    cluster: Cluster | None = None
+    disk: Disk | None = None
+    clock: Clock | None = None
+    keys: dict[str, str] = field(default_factory=dict[str, str])
+    listeners: list[Listener] = field(default_factory=list[Listener])
     apis: list[Server] = field(default_factory=list[Server])
     workers: list[Process] = field(default_factory=list[Process])
-    names: dict[int, str] = field(default_factory=dict[int, str])
+    pictures: list[Picture] = field(default_factory=list[Picture])
 
     @property
     def processes(self) -> list[Process]:
@@ -89,67 +121,105 @@ class Arena:
     async def ready(self) -> None:
         await asyncio.gather(*(process.ready(within=START) for process in self.processes))
 
+    async def register(self) -> None:
+        """Have each project told of what happens; afterwards all processes know it."""
+        for listener in self.listeners:
+            await listener.register(self.servers[0], self.keys[listener.project])
+        await asyncio.sleep(1.5 * BELIEVED_FOR)
+
     async def watch(self) -> None:
-        """Sample the memory of all processes until cancelled."""
-        while True:
+        """Sample what processes and the database take up until cancelled."""
+        engine = create_engine(sqlalchemy_url(self.url), patient=True)
+        for number in count():
             for process in self.processes:
-                if rss := rss_of(process):
-                    self.history.add(Sample(self.name(process), now(), rss))
+                if sample := sample_of(process, self.name(process)):
+                    self.history.add(sample)
+            if number % STOCK_EVERY == 0:
+                with suppress(SQLAlchemyError):  # it may be away
+                    self.history.add(await asyncio.to_thread(stock_of, engine, self.folder))
             await asyncio.sleep(SAMPLE_EVERY)
 
-    async def objects(self, store: str) -> frozenset[str]:
+    async def all_told(self, within: float) -> None:
+        """Wait until no webhook is on its way any more. Raises AssertionError."""
+        engine = create_engine(sqlalchemy_url(self.url), patient=True)
+
+        async def nothing_waits() -> bool:
+            stock = await asyncio.to_thread(stock_of, engine, self.folder)
+            return stock.waiting["webhook_deliveries"] == 0
+
+        await until(nothing_waits, "all webhooks are delivered", within=within, every=0.25)
+
+    async def objects(self) -> frozenset[str] | None:
         """The keys of all objects in the store."""
+        if self.storage is None:
+            files = self.folder / "files"
+            return frozenset(
+                str(one.relative_to(files)) for one in files.rglob("*") if one.is_file()
+            )
         found: list[str] = []
         page = [""]
         async with httpx2.AsyncClient() as http:
             while page:
                 after = f"suite/{found[-1]}" if found else ""
                 query = {"list-type": "2", "start-after": after}
-                page = OBJECT.findall((await http.get(f"{store}/{BUCKET}", params=query)).text)
+                page = OBJECT.findall((await http.get(f"{self.store}/{BUCKET}", params=query)).text)
                 found += page
         return frozenset(found)
 
 
-def rss_of(process: Process) -> int:
-    """Bytes; 0 when it is not there."""
-    try:
-        pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
-    except (OSError, AssertionError, IndexError):
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 @asynccontextmanager
 async def open_arena(
-    folder: Path, history: History, *, apis: int, workers: int, lease: float, nemeses: Sequence[str]
-) -> AsyncGenerator[tuple[Arena, str]]:
-    """An arena that is ready, and the address of its object store."""
+    folder: Path, history: History, layout: Layout, nemeses: Sequence[str]
+) -> AsyncGenerator[Arena]:
+    """An arena that is ready."""
     async with AsyncExitStack() as stack:
-        disk = stack.enter_context(some_disk()) if "disk" in nemeses else None
-        cluster = stack.enter_context(running_cluster(disk))
-        store = stack.enter_context(running_s3())
         model = await stack.enter_async_context(Model(history=history))
-        storage = await stack.enter_async_context(Proxy(int(store.rpartition(":")[2])))
+        if layout.database == "sqlite":
+            arena = Arena(folder, history, model, f"sqlite:///{folder}/threadloom.db")
+        else:
+            arena = await shared_state(stack, folder, history, model, nemeses)
         settings = SETTINGS | {
-            "THREADLOOM_RUNS__LEASE": f"{lease}s",
+            "THREADLOOM_RUNS__LEASE": f"{layout.lease}s",
             "THREADLOOM_EMBEDDINGS__BASE_URL": model.base_url,
-            "THREADLOOM_STORAGE__S3__ENDPOINT": f"http://127.0.0.1:{storage.port}",
+            "THREADLOOM_FILE_SEARCH__INDEX": layout.index,
         }
-        clock = Clock(folder / "offset") if "clock" in nemeses else None
-        fleet = Fleet(folder, cluster.url, model.base_url)
+        if arena.storage:
+            endpoint = f"http://127.0.0.1:{arena.storage.port}"
+            settings |= IN_S3 | {"THREADLOOM_STORAGE__S3__ENDPOINT": endpoint}
+        arena.keys = {"a": KEY, "b": create_key(folder, arena.url, "b")}
+        for project in arena.keys:
+            listener = await stack.enter_async_context(listening(project, history))
+            arena.listeners.append(listener)
+        fleet = Fleet(folder, arena.url, model.base_url)
         stack.callback(fleet.stop)
-        keys = {"a": KEY, "b": create_key(folder, cluster.url, "b")}
-        arena = Arena(folder, history, model, storage, cluster, disk, clock, keys)
-        if clock:
-            clock.set("+0")
-        for number in range(apis):
-            jumps = clock.variables if clock and number == 0 else {}
-            arena.apis.append(fleet.serve(settings | jumps, with_worker=False))
-        for number in range(workers):
-            jumps = clock.variables if clock and number == 0 else {}
-            arena.workers.append(fleet.worker("abcdefgh"[number], settings | jumps))
+        start(arena, fleet, layout, settings)
         await arena.ready()
-        yield arena, store
+        await arena.register()
+        yield arena
+
+
+async def shared_state(
+    stack: AsyncExitStack, folder: Path, history: History, model: Model, nemeses: Sequence[str]
+) -> Arena:
+    """PostgreSQL and an object store, which end with the stack."""
+    disk = stack.enter_context(some_disk()) if "disk" in nemeses else None
+    cluster = stack.enter_context(running_cluster(disk))
+    store = stack.enter_context(running_s3())
+    storage = await stack.enter_async_context(Proxy(int(store.rpartition(":")[2])))
+    clock = Clock(folder / "offset") if "clock" in nemeses else None
+    if clock:
+        clock.set("+0")
+    return Arena(folder, history, model, cluster.url, storage, store, cluster, disk, clock)
+
+
+def start(arena: Arena, fleet: Fleet, layout: Layout, settings: dict[str, str]) -> None:
+    """The first of each kind has the clock that jumps."""
+    for number in range(layout.apis):
+        jumps = arena.clock.variables if arena.clock and number == 0 else {}
+        arena.apis.append(fleet.serve(settings | jumps, with_worker=layout.workers == 0))
+    for number in range(layout.workers):
+        jumps = arena.clock.variables if arena.clock and number == 0 else {}
+        arena.workers.append(fleet.worker("abcdefgh"[number], settings | jumps))
 
 
 def create_key(folder: Path, database_url: str, project: str) -> str:

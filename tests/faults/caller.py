@@ -71,6 +71,11 @@ class Caller:
         )
         self._turn = random.randrange(len(servers))
 
+    @property
+    def choices(self) -> int:
+        """How many servers its requests go round among."""
+        return len(self._servers)
+
     async def close(self) -> None:
         await self._http.aclose()
 

@@ -17,6 +17,14 @@ class Bounds:
     lease: float = 15.0
     expires_after: float = 600.0
     rss: int = 700 * 1024 * 1024
+    files: int = 600
+    threads: int = 150
+    waiting: int = 3_000
+    """Rows of one table."""
+    kept: int = 400 * 1024
+    """Bytes of the database and of the processes' folder for each request that was acknowledged, beside those of an empty one."""
+    settles: float = 60.0
+    """Seconds that a process has to live before it may not grow any more, while the load stays the same."""
 
 
 @dataclass(frozen=True)

@@ -91,20 +91,69 @@ class Recovery:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """What a project's webhook endpoint was sent. `genuine`: its signature was right. `taken`: it was answered with success."""
+
+    project: str
+    at: float
+    event_id: str
+    type: str
+    data: Json
+    genuine: bool
+    taken: bool
+
+
+@dataclass(frozen=True)
 class Sample:
-    """Memory of a process."""
+    """Bytes of memory, open files and threads of a process."""
 
     process: str
     at: float
     rss: int
+    files: int = 0
+    threads: int = 0
+    pid: int = 0
 
 
-Entry = Request | Told | StreamEnd | Expected | Call | Fault | Recovery | Sample
+@dataclass(frozen=True)
+class Stock:
+    """Rows that wait for somebody, by table, and bytes of the database and of the processes' folder."""
+
+    at: float
+    waiting: dict[str, int]
+    database: int
+    folder: int
+
+
+Entry = Request | Told | StreamEnd | Expected | Call | Fault | Recovery | Delivery | Sample | Stock
 KINDS: dict[str, type[Entry]] = {
     kind.__name__: kind
-    for kind in (Request, Told, StreamEnd, Expected, Call, Fault, Recovery, Sample)
+    for kind in (
+        Request,
+        Told,
+        StreamEnd,
+        Expected,
+        Call,
+        Fault,
+        Recovery,
+        Delivery,
+        Sample,
+        Stock,
+    )
 }
-Kind = TypeVar("Kind", Request, Told, StreamEnd, Expected, Call, Fault, Recovery, Sample)
+Kind = TypeVar(
+    "Kind",
+    Request,
+    Told,
+    StreamEnd,
+    Expected,
+    Call,
+    Fault,
+    Recovery,
+    Delivery,
+    Sample,
+    Stock,
+)
 
 
 class History:

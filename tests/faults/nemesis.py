@@ -3,22 +3,27 @@
 import asyncio
 import itertools
 import random
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import httpx2
 
-from tests.faults.arena import Arena
+from tests.faults.arena import START, Arena
 from tests.faults.history import Fault, Recovery, now
+from tests.faults.power import take
 from tests.faults.processes import Process, Server, until
 from tests.faults.proxy import Mode
 
 LOOK_EVERY = 0.05
 PATIENCE = 60.0
+PICTURES = 8
 POINT_PATIENCE = 30.0
-"""Seconds within which a process comes to its point, or is sent to the next one."""
+"""Seconds within which a process that is ready comes to its point, or is sent to the next one."""
 RUN_POINTS = (
     "run.claimed:2",
     "run.asking:2",
@@ -48,6 +53,9 @@ class Pace:
     """That of runs: a worker which wakes when they are just being taken over is worse than one that sleeps long."""
     restart: float = 5.0
     last: float = 5.0
+    hold: float = 10.0
+    """Every third time it is four times as long: longer than SQLite has patience with whoever writes."""
+    mishap: float = 20.0
 
 
 @asynccontextmanager
@@ -124,6 +132,8 @@ async def die_at_each(arena: Arena, victim: Process, sweep: Sequence[str]) -> No
         for place in itertools.cycle(random.sample(sweep, len(sweep))):
             victim.kill()
             victim.start({"THREADLOOM_FAULT": f"{place}:kill"})
+            with suppress(AssertionError):  # it came to its point before that
+                await victim.ready(within=START)
             with suppress(AssertionError):  # nobody came by
                 await until(
                     lambda: not victim.alive, place, within=POINT_PATIENCE, every=LOOK_EVERY
@@ -136,6 +146,7 @@ async def die_at_each(arena: Arena, victim: Process, sweep: Sequence[str]) -> No
 
 async def database(arena: Arena, pace: Pace, probes: asyncio.TaskGroup) -> None:
     """PostgreSQL crashes and recovers."""
+    assert arena.cluster is not None
     while True:
         arena.history.add(Fault("database", "postgres", now()))
         await finished(arena.cluster.restart)
@@ -156,7 +167,7 @@ async def writes(arena: Arena, number: int, what: str) -> None:
             await asyncio.sleep(LOOK_EVERY)
 
 
-async def finished(action: Callable[[], None]) -> None:
+async def finished(action: Callable[[], object]) -> None:
     """In a thread, and seen through when we are cancelled."""
     doing = asyncio.ensure_future(asyncio.to_thread(action))
     try:
@@ -168,6 +179,7 @@ async def finished(action: Callable[[], None]) -> None:
 async def disk(arena: Arena, pace: Pace, probes: asyncio.TaskGroup) -> None:
     """The database's disk is full, and free again."""
     assert arena.disk is not None, "this needs the right to mount"
+    assert arena.cluster is not None
     while True:
         await asyncio.sleep(pace.last / 2)
         arena.history.add(Fault("disk", "postgres", now()))
@@ -197,6 +209,7 @@ async def upstream(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
 
 async def storage(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
     """The object store is away, silent, slow or out of order."""
+    assert arena.storage is not None
     try:
         while True:
             for mode in cast(tuple[Mode, ...], ("unavailable", "refuses", "slow", "hangs")):
@@ -222,6 +235,66 @@ async def clock(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
         arena.clock.set("+0")
 
 
+async def held(arena: Arena, pace: Pace, probes: asyncio.TaskGroup) -> None:
+    """Another program has SQLite's file for itself."""
+    path = arena.url.removeprefix("sqlite:///")
+    for number in itertools.count(1):
+        with closing(sqlite3.connect(path, timeout=60, check_same_thread=False)) as other:
+            await finished(partial(other.execute, "BEGIN EXCLUSIVE"))
+            arena.history.add(Fault("held", "sqlite", now()))
+            await asyncio.sleep(pace.hold if number % 3 else 4 * pace.hold)
+        probes.create_task(writes(arena, 0, "SQLite: let go to first write"))
+        await asyncio.sleep(pace.last)
+
+
+async def power(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
+    """Pictures of SQLite's files, as they would be on the disk if the power went: they are judged in the end."""
+    path = Path(arena.url.removeprefix("sqlite:///"))
+    shelf = arena.folder.with_name(f"{arena.folder.name}-pictures")
+    for number in itertools.count():
+        await asyncio.sleep(pace.last)
+        if number < PICTURES:
+            server = arena.apis[0]
+            server.pause()
+            try:
+                await until(partial(stands_still, server), "it stands still", every=LOOK_EVERY)
+                arena.pictures.append(take(path, shelf / str(number), now()))
+            finally:
+                server.resume()
+            note(arena, "power", server)
+
+
+def stands_still(process: Process) -> bool:
+    """All threads of it, the writer among them."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+
+async def mishaps(arena: Arena, pace: Pace, _: asyncio.TaskGroup) -> None:
+    """What goes by and ends nobody, now and then: whoever leaks something with each of them grows and grows."""
+    assert arena.cluster is not None
+    assert arena.storage is not None
+    for kind in itertools.cycle(("database", "upstream", "freeze", "storage")):
+        await asyncio.sleep(pace.mishap)
+        arena.history.add(Fault("mishaps", kind, now()))
+        victim = random.choice(arena.workers)
+        match kind:
+            case "database":
+                await finished(arena.cluster.restart)
+            case "upstream":
+                arena.model.trouble = ("hangs", "cut", "fails")
+            case "freeze":
+                victim.pause()
+            case _:
+                arena.storage.become("unavailable")
+        try:
+            await asyncio.sleep(pace.last)
+        finally:
+            arena.model.trouble = ()
+            victim.resume()
+            arena.storage.become("passes")
+
+
 def note(arena: Arena, nemesis: str, victim: Process) -> None:
     arena.history.add(Fault(nemesis, arena.name(victim), now()))
 
@@ -235,4 +308,7 @@ NEMESES: dict[str, Callable[[Arena, Pace, asyncio.TaskGroup], Coroutine[None, No
     "upstream": upstream,
     "storage": storage,
     "clock": clock,
+    "mishaps": mishaps,
+    "held": held,
+    "power": power,
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from tests.support.process import WITHOUT_SANDBOX
@@ -128,9 +129,9 @@ class Server(Process):
         # Bare, because it is asked fifty times a second: an HTTP client costs 20 ms of processor to make.
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.write(b"GET /healthz HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")
-            status = await reader.readline()
-            writer.close()
+            with closing(writer):  # it may die before it answers
+                writer.write(b"GET /healthz HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")
+                status = await reader.readline()
         except OSError:
             return False
         return b" 200 " in status

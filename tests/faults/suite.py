@@ -1,18 +1,20 @@
 """The fault suite: users at work, a nemesis, and a check of all that happened.
 
 python -m tests.faults.suite --nemesis kill --seconds 120
+python -m tests.faults.suite --nemesis kill --index pgvector
 python -m tests.faults.suite                            # all of them, one after the other
 """
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, groupby, islice, pairwise
 from pathlib import Path
@@ -21,15 +23,26 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.arena import EXPIRES_AFTER, Arena, faketime, open_arena
+from tests.faults.arena import EXPIRES_AFTER, Arena, Index, Layout, faketime, open_arena
 from tests.faults.caller import Caller
 from tests.faults.case import Bounds
 from tests.faults.checker import Violation, check
 from tests.faults.cluster import running_cluster
 from tests.faults.final import Final, read_final
-from tests.faults.history import Call, Fault, History, Recovery, Request, Sample, now
+from tests.faults.history import (
+    Call,
+    Delivery,
+    Fault,
+    History,
+    Recovery,
+    Request,
+    Sample,
+    Stock,
+    now,
+)
 from tests.faults.migrating import migrate_killed_at
 from tests.faults.nemesis import NEMESES, Pace, disturbed
+from tests.faults.power import judge
 from tests.faults.processes import until
 from tests.faults.workload import Known, User
 from tests.support.postgres import sqlalchemy_url
@@ -38,8 +51,19 @@ PATIENCE = 180.0
 """Seconds that a client waits for one thing."""
 
 MIGRATIONS = "migrations"
+ALONE = ("held", "power")
+"""What befalls one process with SQLite."""
+MILD = ("mishaps",)
+"""What is to show in the long run, at a load that leaves time to rest."""
+FEW, REST = 8, 1.0
+"""Clients, and seconds of rest, of these two."""
+SETTLES = 60.0
+FAISS: Index = "faiss"
+PGVECTOR: Index = "pgvector"
+TWICE = ("kill", "database")
+"""What is played with pgvector too."""
 STRIDE = 7
-STRIKES = 60.0
+STRIKES = 240.0
 """Seconds that a nemesis may take to its first fault: the victims of `points` have to start first, and to come by."""
 SHOWN = 10
 """Violations of one invariant that are printed."""
@@ -49,15 +73,17 @@ SHOWN = 10
 class Size:
     """How much of everything."""
 
-    apis: int = 2
-    workers: int = 3
+    layout: Layout = field(default_factory=Layout)
     clients: int = 32
     seconds: float = 120.0
     """For each nemesis."""
-    lease: float = 15.0
     words: int = 20
     rate: int = 20
+    rest: float = 0.0
+    """Of a client between two things, in seconds."""
     pace: Pace = field(default_factory=Pace)
+    settles: float = math.inf
+    """Seconds that a process has to live before it may not grow any more: where the load stays the same."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +102,27 @@ def possible() -> list[str]:
     impossible = {
         name for name, can in (("disk", os.geteuid() == 0), ("clock", faketime())) if not can
     }
-    return [name for name in NEMESES if name not in impossible]
+    return [name for name in NEMESES if name not in {*impossible, *ALONE}]
 
 
 async def play(nemeses: Sequence[str], size: Size, folder: Path) -> Report:
     """Disturb the users' work by one nemesis after the other, let it end, and check."""
-    history = History(folder / "history.jsonl")
-    violations: list[Violation] = []
-    async with open_arena(
-        folder, history, apis=size.apis, workers=size.workers, lease=size.lease, nemeses=nemeses
-    ) as (arena, store):
-        watching = asyncio.create_task(arena.watch())
-        gave_up = await work(arena, nemeses, size)
-        watching.cancel()
-        violations += [Violation("I2", f"a client gave up: {what}") for what in gave_up]
-        violations += ended_by_themselves(arena)
-        final = await asyncio.to_thread(read_final, arena.cluster.url, await arena.objects(store))
-    history.close()
-    violations += check(history, final, Bounds(size.lease, EXPIRES_AFTER))
+    with closing(History(folder / "history.jsonl")) as history:
+        violations: list[Violation] = []
+        async with open_arena(folder, history, size.layout, nemeses) as arena:
+            watching = asyncio.create_task(arena.watch())
+            gave_up = await work(arena, nemeses, size)
+            watching.cancel()
+            with suppress(AssertionError):  # the checker tells which are not
+                await arena.all_told(within=PATIENCE)
+            violations += [Violation("I2", f"a client gave up: {what}") for what in gave_up]
+            violations += ended_by_themselves(arena)
+            objects = await arena.objects()
+            final = await asyncio.to_thread(read_final, sqlalchemy_url(arena.url), objects)
+    bounds = Bounds(size.layout.lease, EXPIRES_AFTER, settles=size.settles)
+    violations += check(history, final, bounds)
+    for picture in arena.pictures:
+        violations += [Violation("I1", what) for what in judge(picture, history)]
     return Report(" ".join(nemeses), history, final, violations, gave_up)
 
 
@@ -114,7 +143,16 @@ async def work(arena: Arena, nemeses: Sequence[str], size: Size) -> list[str]:
                 patience=PATIENCE,
             )
             stack.push_async_callback(caller.close)
-            users.append(User(caller, arena.history, known, words=size.words, rate=size.rate))
+            users.append(
+                User(
+                    caller,
+                    arena.history,
+                    known,
+                    words=size.words,
+                    rate=size.rate,
+                    rest=size.rest,
+                )
+            )
         async with asyncio.TaskGroup() as living:
             for user in users:
                 living.create_task(user.live(stop))
@@ -125,6 +163,7 @@ async def work(arena: Arena, nemeses: Sequence[str], size: Size) -> list[str]:
                         await until(partial(has_struck, arena.history, name), name, within=STRIKES)
             finally:
                 stop.set()
+        await asyncio.gather(*(user.look_again() for user in users))
         return [what for user in users for what in user.gave_up]
 
 
@@ -154,10 +193,32 @@ def rows_of(report: Report) -> dict[str, str]:
         "refused": counted(refused),
         "no answer": str(lost),
         "runs": counted(ended),
-        "most memory of a process": f"{max((s.rss for s in report.history.of(Sample)), default=0) >> 20} MB",
+        "webhooks": webhooks(report),
+        "searches": str(sum(request.path.endswith("/search") for request in requests)),
+        **most(report.history),
         **recoveries(report.history),
         "violations": str(len(report.violations)),
     }
+
+
+def most(history: History) -> dict[str, str]:
+    """What any process, and the database, took at the most."""
+    samples = [*history.of(Sample)]
+    stocks = [*history.of(Stock)]
+    return {
+        "most of a process": f"{max((s.rss for s in samples), default=0) >> 20} MB, "
+        f"{max((s.files for s in samples), default=0)} files, "
+        f"{max((s.threads for s in samples), default=0)} threads",
+        "database, folder": f"{max((s.database for s in stocks), default=0) >> 20} MB, "
+        f"{max((s.folder for s in stocks), default=0) >> 20} MB",
+    }
+
+
+def webhooks(report: Report) -> str:
+    sent = [*report.history.of(Delivery)]
+    once = {one.event_id for one in sent if one.taken}
+    taken = sum(one.taken for one in sent)
+    return f"{len(once)} events, {len(sent)} requests, {taken - len(once)} taken again"
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -201,9 +262,10 @@ def interrupted(call: Call, fault: Fault) -> bool:
     return not call.answered and abs(call.ended - fault.at) < 0.3
 
 
-def show(report: Report) -> None:
+def show(report: Report, layout: Layout) -> None:
     console = Console()
-    table = Table(title=report.nemesis, show_header=False)
+    title = f"{report.nemesis} on {layout.database} with {layout.index}"
+    table = Table(title=title, show_header=False)
     for name, value in rows_of(report).items():
         table.add_row(name, value)
     console.print(table)
@@ -220,25 +282,47 @@ def main() -> None:
     parser.add_argument("--kill", type=float, default=1.0, help="seconds from one to the next")
     parser.add_argument("--freeze", type=float, default=60.0, help="seconds")
     parser.add_argument("--lease", type=float, default=15.0, help="seconds")
+    parser.add_argument("--index", choices=("faiss", "pgvector"), default="faiss")
     options = parser.parse_args()
     size = Size(
+        Layout(lease=options.lease, index=options.index),
         clients=options.clients,
         seconds=options.seconds,
-        lease=options.lease,
         pace=Pace(options.kill, options.freeze, options.lease),
     )
-    failed = False
-    for name in options.nemesis or [*possible(), MIGRATIONS]:
-        folder = Path(tempfile.mkdtemp(prefix=f"faults-{name}-"))
-        if name == MIGRATIONS:
-            kill_migrations(folder)
-            continue
-        began = now()
-        report = asyncio.run(play([name], size, folder))
-        show(report)
-        print(f"{now() - began:.0f} s; logs and history in {folder}", flush=True)  # noqa: T201
-        failed = failed or bool(report.violations)
-    sys.exit(failed)
+    games = [(name, options.index) for name in options.nemesis or ()] or all_games()
+    failed = [name for name, index in games if not went_well(name, index, size)]
+    sys.exit(bool(failed))
+
+
+def all_games() -> list[tuple[str, Index]]:
+    """Each nemesis, and those that are hard on vector indexes with both of them."""
+    names = [*possible(), *ALONE, MIGRATIONS]
+    return [*((name, FAISS) for name in names), *((name, PGVECTOR) for name in TWICE)]
+
+
+def went_well(name: str, index: Index, size: Size) -> bool:
+    """Play it and show what came of it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"faults-{name}-"))
+    if name == MIGRATIONS:
+        kill_migrations(folder)
+        return True
+    began = now()
+    size = fitted(replace(size, layout=replace(size.layout, index=index)), name)
+    report = asyncio.run(play([name], size, folder))
+    show(report, size.layout)
+    print(f"{now() - began:.0f} s; logs and history in {folder}", flush=True)  # noqa: T201
+    return not report.violations
+
+
+def fitted(size: Size, name: str) -> Size:
+    """What the nemesis is made for."""
+    if name in ALONE:
+        layout = replace(size.layout, apis=1, workers=0, database="sqlite")
+        return replace(size, layout=layout, clients=min(size.clients, FEW))
+    if name in MILD:
+        return replace(size, clients=min(size.clients, FEW), rest=REST, settles=SETTLES)
+    return size
 
 
 def kill_migrations(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.faults.checker import check
 from tests.faults.final import Final, Row
 from tests.faults.history import (
     Call,
+    Delivery,
     Entry,
     Expected,
     Fault,
@@ -19,6 +21,7 @@ from tests.faults.history import (
     Json,
     Request,
     Sample,
+    Stock,
     StreamEnd,
     Told,
     read_history,
@@ -26,7 +29,9 @@ from tests.faults.history import (
 
 THREAD, RUN, MESSAGE, STEP = (f"{kind}_{'a' * 24}" for kind in ("thread", "run", "msg", "step"))
 OTHER_RUN, FILE = f"run_{'b' * 24}", f"file-{'a' * 24}"
+STORE = f"vs_{'a' * 24}"
 PATH = f"/threads/{THREAD}/runs/{RUN}"
+FILE_PATH = f"/vector_stores/{STORE}/files/{FILE}"
 TEXT: list[Json] = [{"type": "text", "text": {"value": "Hello", "annotations": []}}]
 
 
@@ -46,6 +51,25 @@ def answered(method: str, path: str, began: float, answer: Json, status: int = 2
     return Request("c1", "a", method, path, None, began, began + 0.1, status, answer)
 
 
+def sent(event_id: str, about: str, at: float, **changed: Any) -> Delivery:
+    """A webhook of the run, or of the file in a vector store."""
+    kind, data = ABOUT[about]
+    delivery = Delivery("a", at, event_id, kind, data, genuine=True, taken=True)
+    return replace(delivery, **changed)
+
+
+def delivery(seq: int, subject: str, about: str, **changed: Any) -> Row:
+    row = {"seq": seq, "event_id": f"evt_{seq}", "subject": subject, "type": ABOUT[about][0]}
+    return {**row, "status": "delivered", "epoch": 1, "error": None, **changed}
+
+
+ABOUT: dict[str, tuple[str, Json]] = {
+    "queued": ("thread.run.queued", {"id": RUN, "thread_id": THREAD}),
+    "in_progress": ("thread.run.in_progress", {"id": RUN, "thread_id": THREAD}),
+    "completed": ("thread.run.completed", {"id": RUN, "thread_id": THREAD}),
+    "file": ("vector_store.file.completed", {"id": FILE, "vector_store_id": STORE}),
+}
+STORED = f"{STORE}/{FILE}"
 EVENTS: tuple[tuple[str, Json], ...] = (
     ("thread.run.created", run("queued")),
     ("thread.run.queued", run("queued")),
@@ -58,6 +82,15 @@ EVENTS: tuple[tuple[str, Json], ...] = (
     ("thread.run.step.completed", {"id": STEP}),
     ("thread.run.completed", run("completed")),
 )
+
+
+def search(began: float, *found: str) -> Request:
+    """For the file's text."""
+    data = [
+        {"file_id": one, "content": [{"type": "text", "text": "This is one."}]} for one in found
+    ]
+    body, path = {"query": "The number of one"}, f"/vector_stores/{STORE}/search"
+    return Request("c1", "a", "POST", path, body, began, began + 0.1, 200, {"data": data})
 
 
 class World:
@@ -75,7 +108,14 @@ class World:
             Call("Say hello #t1", 2.5, 3, answered=True),
             Expected(RUN, ("Hello",), 0),
             answered("GET", PATH, 5, run("completed")),
-            Sample("worker-a", 5, 1 << 20),
+            Request(
+                "c1", "a", "POST", "/files", {"filename": "one.txt"}, 5, 5.1, 200, {"id": FILE}
+            ),
+            answered("GET", FILE_PATH, 5.2, {"id": FILE, "status": "completed"}),
+            search(6, FILE),
+            *(sent(f"evt_{at}", about, 6 + at) for at, about in enumerate(ABOUT, 1)),
+            Sample("worker-a", 5, 1 << 20, 10, 10, 1),
+            Stock(5, {"runs": 1}, 1 << 20, 1 << 20),
         ]
         self.final = Final(
             threads=[{"id": THREAD, "metadata": {"token": "t0"}}],
@@ -102,6 +142,14 @@ class World:
                 for seq, (name, data) in enumerate(EVENTS, 1)
             ],
             files=[{"id": FILE, "filename": "one.txt", "blobs": ["aa/1"]}],
+            vector_stores=[{"id": STORE}],
+            vector_store_files=[{"seq": 1, "id": STORED, "status": "completed"}],
+            chunks=[{"store_file_seq": 1, "position": 1}],
+            webhook_endpoints=[{"id": "whe_1"}],
+            webhook_deliveries=[
+                delivery(at, STORED if about == "file" else RUN, about)
+                for at, about in enumerate(ABOUT, 1)
+            ],
             objects=frozenset({"aa/1"}),
             at=100.0,
         )
@@ -175,13 +223,41 @@ def lost_output(world: World) -> None:
 
 
 def changed_bytes(world: World) -> None:
-    upload = Request("c1", "a", "POST", "/files", {"sha256": "1"}, 3, 3.1, 200, {"id": FILE})
+    sent = {"filename": "one.txt", "sha256": "1"}
+    upload = Request("c1", "a", "POST", "/files", sent, 3, 3.1, 200, {"id": FILE})
     content = answered("GET", f"/files/{FILE}/content", 4, {"sha256": "2"})
     world.entries += [upload, content]
 
 
 def resurrected(world: World) -> None:
     world.entries.append(answered("DELETE", f"/threads/{THREAD}", 9, {"deleted": True}))
+
+
+def removed(world: World) -> None:
+    """And found all the same."""
+    world.final.vector_store_files.clear()
+    world.final.chunks.clear()
+    world.entries += [answered("DELETE", FILE_PATH, 9, {"deleted": True}), search(10, FILE)]
+
+
+def change_delivery(at: int, **changed: Any) -> Doctor:
+    return lambda world: world.final.webhook_deliveries[at].update(changed)
+
+
+def grown(**after: int) -> Doctor:
+    """A process that takes more and more."""
+    little = {"rss": 1 << 20, "files": 10, "threads": 10}
+    samples = [
+        Sample("worker-b", at, **(little | after if at > 60 else little), pid=2)
+        for at in range(0, 90, 5)
+    ]
+    return add(*samples)
+
+
+def rows_that_wait(world: World) -> None:
+    world.entries += [
+        Stock(at, {"runs": at * at // 50}, 1 << 20, 1 << 20) for at in range(0, 300, 5)
+    ]
 
 
 CALL = Call("Say hello #t1", 2.6, 40, answered=False)
@@ -195,13 +271,18 @@ CASES: dict[str, tuple[str, Doctor]] = {
     "a tool's output is gone": ("I1", lost_output),
     "a file has other bytes": ("I1", changed_bytes),
     "what was deleted is back": ("I1", resurrected),
+    "a file is not found": ("I1", add(search(9))),
+    "a removed file is found": ("I1", removed),
+    "an event is pending": ("I1", change_delivery(0, status="pending")),
+    "an event was given up": ("I1", change_delivery(3, status="failed")),
+    "an event is told in the log only": ("I1", lambda world: world.without(Delivery, "evt_3")),
     "a run stands still": ("I2", change_run(status="in_progress")),
     "a run takes longer than it may": ("I2", change_run(completed_at=1_000)),
     "a run expires at once": ("I2", change_run(status="expired", expires_at=600)),
     "a file stands still": (
         "I2",
         lambda world: world.final.vector_store_files.append(
-            {"id": "vs_1/x", "status": "in_progress"}
+            {"seq": 2, "id": "vs_1/x", "status": "in_progress"}
         ),
     ),
     "two runs of a thread": ("I3", second_run_beside_it),
@@ -215,6 +296,7 @@ CASES: dict[str, tuple[str, Doctor]] = {
     "a message twice": ("I5", double("messages")),
     "a tool was called": ("I5", lambda world: world.entries.append(Expected(RUN, None, 1))),
     "another text": ("I5", lambda world: world.entries.append(Expected(RUN, ("Hullo",), 0))),
+    "an event was sent without a claim": ("I5", add(sent("evt_2", "in_progress", 20))),
     "a chunk twice": (
         "I5",
         lambda world: world.final.chunks.extend([{"store_file_seq": 1, "position": 1}] * 2),
@@ -228,6 +310,19 @@ CASES: dict[str, tuple[str, Doctor]] = {
     "a stream without its message": ("I7", lambda world: world.final.messages.clear()),
     "a stream without its deltas": ("I7", lambda world: world.without(Told, "message.delta")),
     "an event twice": ("I7", add(Told("c1", "a", RUN, 9, (1, 9), EVENTS[8][0], {"id": STEP}))),
+    "an end that is not told": ("I7", lambda world: world.final.webhook_deliveries.pop(2)),
+    "a file's end that is not told": ("I7", lambda world: world.final.webhook_deliveries.pop(3)),
+    "an end that is told twice": (
+        "I7",
+        lambda world: world.final.webhook_deliveries.append(delivery(5, RUN, "completed")),
+    ),
+    "another end is told": ("I7", change_delivery(2, type="thread.run.failed")),
+    "events out of order": (
+        "I7",
+        lambda world: world.entries.insert(0, sent("evt_3", "completed", 1, taken=False)),
+    ),
+    "a stranger is told": ("I8", add(sent("evt_1", "queued", 20, project="b"))),
+    "a signature that is wrong": ("I8", add(sent("evt_1", "queued", 20, genuine=False))),
     "a stranger's list": (
         "I8",
         add(Request("c2", "b", "GET", "/runs", None, 9, 9.1, 200, {"data": [run("completed")]})),
@@ -235,6 +330,15 @@ CASES: dict[str, tuple[str, Doctor]] = {
     "a stranger's stream": ("I8", add(Told("c2", "b", RUN, 9, (1, 1), *EVENTS[0]))),
     "a telling refusal": ("I8", add(answered("GET", PATH, 9, REFUSAL, 404))),
     "memory without end": ("I9", add(Sample("worker-a", 9, 1 << 40))),
+    "files without end": ("I9", add(Sample("worker-a", 9, 1, 10_000, 1, 1))),
+    "threads without end": ("I9", add(Sample("worker-a", 9, 1, 1, 10_000, 1))),
+    "rows without end": ("I9", add(Stock(9, {"runs": 100_000}, 1, 1))),
+    "disk without end": ("I9", add(Stock(9, {"runs": 1}, 1 << 40, 1))),
+    "memory that grows": ("I9", grown(rss=100 << 20)),
+    "open files that grow": ("I9", grown(files=100)),
+    "threads that grow": ("I9", grown(threads=40)),
+    "rows that wait and grow": ("I9", rows_that_wait),
+    "chunks that nobody knows": ("I9", lambda world: world.final.vector_store_files.clear()),
     "bytes that nobody knows": (
         "I9",
         lambda world: setattr(world.final, "objects", frozenset({"aa/1", "bb/2"})),
@@ -272,6 +376,21 @@ def test_what_somebody_deleted_may_be_gone() -> None:
     for table in ("threads", "runs", "messages", "run_steps"):
         lose(table)(world)
     world.final.events.clear()
+    assert world.found() == set()  # those who were told of its runs may know it
+
+
+def test_what_left_a_vector_store_is_still_a_file() -> None:
+    world = World()
+    removed(world)
+    world.entries[-1] = search(10)
+    world.final.webhook_deliveries.pop()
+    assert world.found() == set()
+
+
+def test_an_event_may_come_again_when_it_was_claimed_again() -> None:
+    world = World()
+    change_delivery(1, epoch=2)(world)
+    add(sent("evt_2", "in_progress", 20))(world)
     assert world.found() == set()
 
 

@@ -18,6 +18,8 @@ SMALL_CHUNKS: Json = {
     "type": "static",
     "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 50},
 }
+KEPT = 20
+"""Files of a user that it looks for once more in the end."""
 LONG = 400
 """Sentences of a file whose chunks are committed in several groups."""
 POLL = 0.3
@@ -43,15 +45,25 @@ class User:
     """Does one thing after the other until told to stop; what was begun is brought to its end."""
 
     def __init__(
-        self, caller: Caller, history: History, known: Known, *, words: int, rate: int
+        self,
+        caller: Caller,
+        history: History,
+        known: Known,
+        *,
+        words: int,
+        rate: int,
+        rest: float = 0.0,
     ) -> None:
-        """Answers have `words`, `rate` of them in a second."""
+        """Answers have `words`, `rate` of them in a second. Between two things it rests for so many seconds."""
         self._caller = caller
         self._history = history
         self._known = known
         self._words = words
         self._rate = rate
+        self._rest = rest
         self._assistant = ""
+        self._store = ""
+        self._files: deque[tuple[str, str]] = deque(maxlen=KEPT)
         self.gave_up: list[str] = []
 
     async def live(self, stop: asyncio.Event) -> None:
@@ -67,6 +79,17 @@ class User:
                 await random.choice(habits)()
             except GaveUp as error:
                 self.gave_up.append(str(error))
+            if self._rest:
+                await asyncio.sleep(random.uniform(0, 2 * self._rest))
+
+    async def look_again(self) -> None:
+        """Look for what it has uploaded lately, and for what it has removed since: when all is well, by all servers."""
+        try:
+            for store_id, token in self._files:
+                for _ in range(self._caller.choices):
+                    await self._search(store_id, token)
+        except GaveUp as error:
+            self.gave_up.append(str(error))
 
     # Habits
 
@@ -140,18 +163,45 @@ class User:
             return
         file_id: str = file.body["id"]
         self._known.add(self._caller.project, f"/files/{file_id}", f"/files/{file_id}/content")
+        store_id = await self._into_a_store(file_id, token)
+        if store_id is None:
+            return
+        place = f"/vector_stores/{store_id}/files/{file_id}"
+        status = await self._ingested(place)
+        await self._caller.get(f"/files/{file_id}/content")
+        if status == "completed":
+            self._files.append((store_id, token))
+            await self._search(store_id, token)
+            if random.random() < 0.7:
+                await self._ask(store_id, token)
+        if random.random() < 0.3:
+            await self._remove(random.choice((place, f"/files/{file_id}")), store_id, token)
+
+    async def _into_a_store(self, file_id: str, token: str) -> str | None:
+        """Into the last vector store beside others, or into a new one."""
+        if self._store and random.random() < 0.5:
+            path = f"/vector_stores/{self._store}/files"
+            body: Json = {"file_id": file_id, "chunking_strategy": SMALL_CHUNKS}
+            return None if await self._made(path, body) is None else self._store
         body = {
             "file_ids": [file_id],
             "chunking_strategy": SMALL_CHUNKS,
             "metadata": {"token": token},
         }
-        store = await self._made("/vector_stores", body)
-        if store is None:
-            return
-        status = await self._ingested(f"/vector_stores/{store['id']}/files/{file_id}")
-        await self._caller.get(f"/files/{file_id}/content")
-        if status == "completed":
-            await self._ask(store["id"], token)
+        made = await self._made("/vector_stores", body)
+        if made is None:
+            return None
+        self._store = made["id"]
+        return self._store
+
+    async def _search(self, store_id: str, token: str) -> None:
+        """The checker judges what is found."""
+        query = {"query": f"The number of {token}"}
+        await self._caller.post(f"/vector_stores/{store_id}/search", query)
+
+    async def _remove(self, path: str, store_id: str, token: str) -> None:
+        await self._caller.send("DELETE", path)
+        await self._search(store_id, token)
 
     async def _ask(self, store_id: str, token: str) -> None:
         question = f'[[tool:file_search {{"queries": ["the number of {token}"]}}]]'
