@@ -16,7 +16,7 @@ from threadloom.db.signal import POLL, Bell
 from threadloom.db.tx import Tx
 from threadloom.eventlog import forget_events
 from threadloom.events import EventWriter, Feed, RunLog, RunTx
-from threadloom.leases import LeaseLost
+from threadloom.leases import Claim, LeaseLost
 from threadloom.llm.chat import Models
 from threadloom.llm.failures import SORRY
 from threadloom.queue import AbortReason, Held, Queue
@@ -60,7 +60,7 @@ class Worker:
             lease=settings.lease,
         )
         self._control = Bell()
-        self._expiries: dict[str, float] = {}
+        self._expiries: dict[Claim, float] = {}
 
     async def run(self) -> None:
         """Work until drained."""
@@ -83,7 +83,7 @@ class Worker:
             if held.reason is None:
                 await held.perform(self._proceed(held, run_log))
         finally:
-            self._expiries.pop(held.claim.id, None)
+            self._expiries.pop(held.claim, None)
         if held.reason is not None:
             faults.point("run.stopping")
             await run_log.commit(stop, held.reason)
@@ -95,7 +95,7 @@ class Worker:
             run = await run_log.commit(take_up)
             if run is not None:
                 if run.expires_at is not None:
-                    self._expiries[run.id] = run.expires_at
+                    self._expiries[held.claim] = run.expires_at
                 await Execution(self._engine, run_log, run).proceed()
         except Cancelling:
             held.reason = AbortReason.CANCELLED
@@ -126,9 +126,9 @@ class Worker:
 
     async def _stop_cancelled_and_expired(self) -> None:
         now = self._database.clock.now()
-        for run_id, expires_at in self._expiries.items():
+        for claim, expires_at in self._expiries.items():
             if now >= expires_at:
-                self._queue.abort(run_id, AbortReason.EXPIRED)
+                self._queue.abort(claim.id, AbortReason.EXPIRED)
         if held := [one.claim.id for one in self._queue.held]:
             for run_id in await self._database.read(cancelling_among, held):
                 self._queue.abort(run_id, AbortReason.CANCELLED)

@@ -97,7 +97,7 @@ async def modify_run(thread_id: ThreadId, run_id: RunId, body: RunModify, db: Db
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel")
 async def cancel_run(thread_id: ThreadId, run_id: RunId, db: Db) -> Run:
-    return await db.write(actions.cancel_run, thread_id, run_id)
+    return await db.write(actions.ask_to_cancel, thread_id, run_id)
 
 
 @router.post(

@@ -89,4 +89,4 @@ def with_steps(tx: ProjectTx, run_id: str) -> RunWithSteps:
 
 def cancel_run(tx: ProjectTx, run_id: str) -> Run:
     thread_id: str = tx.show(RunRow, run_id)["thread_id"]
-    return actions.cancel_run(tx, thread_id, run_id)
+    return actions.ask_to_cancel(tx, thread_id, run_id)

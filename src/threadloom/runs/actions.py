@@ -64,7 +64,7 @@ def create_run(
     refuse_nothing_to_say(tx, run)
     insert_row(tx.session, run)
     with unheld(tx, run) as run_tx:
-        return announce(run_tx)
+        return announce_queued(run_tx)
 
 
 def create_thread_and_run(
@@ -84,10 +84,10 @@ def create_thread_and_run(
     insert_row(tx.session, run)
     with unheld(tx, run) as run_tx:
         run_tx.emit("thread.created", Thread.model_validate(thread))
-        return announce(run_tx)
+        return announce_queued(run_tx)
 
 
-def announce(tx: RunTx) -> Run:
+def announce_queued(tx: RunTx) -> Run:
     run = Run.model_validate(tx.run)
     tx.emit("thread.run.created", run)
     tx.emit("thread.run.queued", run)
@@ -183,7 +183,7 @@ def refuse_other_thread(tx: ProjectTx, owner: str, thread_id: str, run_id: str) 
         raise tx.missing(RunRow, run_id)
 
 
-def cancel_run(tx: ProjectTx, thread_id: str, run_id: str) -> Run:
+def ask_to_cancel(tx: ProjectTx, thread_id: str, run_id: str) -> Run:
     """Ask for a run's end. A worker closes it: the one that has it, or any when nobody does."""
     run = locked_run(tx, thread_id, run_id)
     if run.status not in CANCELLABLE:
