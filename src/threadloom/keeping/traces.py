@@ -28,6 +28,8 @@ from threadloom.types.run_steps import MessageCreationDetails
 
 NOBODY = ""
 ROWS = 200
+LARGE_ROWS = 8
+"""Answers that are in memory at once: each may have a megabyte."""
 ROUNDS = 20
 ID = re.compile(rb"\b(?:asst_|thread_|msg_|run_|file[-_]|assistant-|vs_|upload_)[A-Za-z0-9_-]+")
 """Also those that imports bring along: Azure's files begin with `assistant-`."""
@@ -70,17 +72,20 @@ def erase_answers(tx: Tx, after: Place) -> Place:
         .where(name > after, or_(row.holder == NOBODY, row.due_at <= tx.clock.now()))
         .order_by(row.project_id, row.key)
         .limit(ROWS)
-    ).all()
+        .execution_options(yield_per=LARGE_ROWS)
+    )
     named = {
         (project_id, key): {
-            each.decode() for each in ID.findall((body or b"") + orjson.dumps(writes))
+            each.decode()
+            for part in (body or b"", orjson.dumps(writes))
+            for each in ID.findall(part)
         }
         for project_id, key, writes, body in rows
     }
     gone = deleted_among(tx, [each for ids in named.values() for each in ids])
     if erased := [place for place, ids in named.items() if not gone.isdisjoint(ids)]:
         tx.session.execute(delete(row).where(name.in_(erased)))
-    return (rows[-1][0], rows[-1][1]) if len(rows) == ROWS else START
+    return next(reversed(named)) if len(named) == ROWS else START
 
 
 def deleted_among(tx: Tx, ids: Sequence[str]) -> set[str]:
