@@ -200,7 +200,8 @@ class Client:
             assert seen in statuses or seen not in ENDS, f"the run is {seen}"
             return seen in statuses
 
-        return await until(reached, f"the run is {statuses}", within=within)
+        # Seldom: each look costs as much processor time as the run's own next word.
+        return await until(reached, f"the run is {statuses}", within=within, every=0.1)
 
     async def messages(self, run: Started) -> list[Json]:
         """The run's own messages."""

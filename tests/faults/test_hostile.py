@@ -83,7 +83,7 @@ async def test_hostile_files_end_with_a_reason_and_harm_nobody(
             async def all_done() -> bool:
                 return not (await client.get(path)).json()["file_counts"]["in_progress"]
 
-            await until(all_done, "all files came to an end", within=PATIENCE)
+            await until(all_done, "all files came to an end", within=PATIENCE, every=0.5)
         grown = resident(server) - before
         listed = (await client.get(f"{path}/files", params={"limit": 100})).json()["data"]
     print(f"\n{len(names)} files, slowest /healthz {max(waits) * 1e3:.0f} ms, grown {grown} KiB")  # noqa: T201

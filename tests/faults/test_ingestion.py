@@ -72,7 +72,7 @@ async def completed(server: Server, store: str, files: int) -> None:
     async def all_done() -> bool:
         return (await counts(server, store))["completed"] == files
 
-    await until(all_done, "all files are completed", within=60)
+    await until(all_done, "all files are completed", within=60, every=0.25)
 
 
 def chunks(fleet: Fleet) -> list[Row]:
