@@ -118,6 +118,7 @@ def served(command: str, home: Path) -> Generator[dict[str, str]]:
     environment = {
         "PATH": f"{with_python(home / 'bin')}{os.pathsep}{os.environ['PATH']}",
         "HOME": os.environ.get("HOME", "/"),
+        "PYTHONPATH": os.environ["PYTHONPATH"],  # by which `tests.support.secrecy` reads its log
         "THREADLOOM_DATA_DIR": str(home / "data"),
         "THREADLOOM_SERVER__PORT": "0",
         "THREADLOOM_CODE_INTERPRETER__RUNTIME": "none",

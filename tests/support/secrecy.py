@@ -36,6 +36,8 @@ KEY = re.compile(r"\b(?:sk-|whsec_)[\w+/=-]{20,}")
 KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 OURS = frozenset({"error", "last_error", "incomplete_details"})
 """Sentences of the server's own."""
+ANNOUNCED = b"Your first API key, shown only now: "
+"""By `threadloom serve`, before its log begins, to who starts it without an admin key."""
 FRAGMENTS = (b'.delta"', b"chat.completion.chunk")
 """Events with some characters of a text that is whole in a later one."""
 
@@ -292,7 +294,8 @@ class Sink:
             written = kept.read()
         self._read += len(written)
         for line in written.splitlines():
-            yield line_of(line)
+            if not line.startswith(ANNOUNCED):
+                yield line_of(line)
 
 
 def line_of(written: bytes) -> Mapping[str, object]:
