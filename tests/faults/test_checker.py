@@ -247,11 +247,8 @@ def change_delivery(at: int, **changed: Any) -> Doctor:
 def grown(**after: int) -> Doctor:
     """A process that takes more and more."""
     little = {"rss": 1 << 20, "files": 10, "threads": 10}
-    samples = [
-        Sample("worker-b", at, **(little | after if at > 60 else little), pid=2)
-        for at in range(0, 90, 5)
-    ]
-    return add(*samples)
+    taken = [little] * 12 + [little | after] * 8
+    return add(*(Sample("worker-b", 5 * at, **one, pid=2) for at, one in enumerate(taken)))
 
 
 def rows_that_wait(world: World) -> None:
