@@ -124,7 +124,7 @@ async def running_server(
 ) -> AsyncGenerator[Running]:
     """Start on a migrated database; stop as SIGTERM would. Without a `sandbox` no code can be run."""
     folder = tempfile.TemporaryDirectory(prefix="threadloom-test-")
-    given = {"data_dir": Path(folder.name), **(settings or {})}
+    given: dict[str, Any] = {"data_dir": Path(folder.name), **(settings or {})}
     given["server"] = {"port": 0, **given.get("server", {})}
     chosen = Settings.model_validate(given, context=None)
     database = Database(url, clock=clock or SystemClock(), ids=ids or RandomIds())
