@@ -1,12 +1,16 @@
 """File bytes: the same conformance tests for a local directory, memory and S3."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
+import orjson
 import pytest
-from obstore.store import MemoryStore
+from obstore.store import GCSStore, MemoryStore
 
 from tests.support.s3 import BUCKET, KEYS, running_s3
 from threadloom.blobs import PART, Blobs, open_blobs
@@ -109,6 +113,45 @@ async def test_deleted_blobs_are_gone_and_others_stay(blobs: Blobs) -> None:
         with pytest.raises(BlobMissing):
             await content(blobs, key)
     assert await content(blobs, kept) == b"text"
+
+
+async def test_a_store_that_minds_missing_blobs_deletes_the_others() -> None:
+    with running_gcs("there") as (address, left):
+        account = {"gcs_base_url": address, "disable_oauth": True}
+        account |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        store = GCSStore(
+            BUCKET,
+            config={"service_account_key": orjson.dumps(account).decode()},
+            client_options={"allow_http": True},
+        )
+        await Blobs(store).delete(["missing", "there", "also-missing"])
+        assert not left
+
+
+@contextmanager
+def running_gcs(*names: str) -> Generator[tuple[str, set[str]]]:
+    """What of Google's storage deletes: its address, and the names of what is there."""
+    left = set(names)
+
+    class Bucket(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            name = self.path.rpartition("/")[2]
+            self.send_response(204 if name in left else 404)
+            self.send_header("content-length", "0")
+            self.end_headers()
+            left.discard(name)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", left
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 @pytest.mark.parametrize("size", [10, 3 * PART + 1])

@@ -26,7 +26,7 @@ from threadloom.db.rows import StrayBlobRow, UploadRow
 from threadloom.db.tx import Tx
 from threadloom.errors import BlobMissing, InvalidRequest
 from threadloom.files.strays import WRITTEN_WITHIN, keep, new_blob
-from threadloom.files.sweeping import SKEW, sweep
+from threadloom.files.sweeping import PUT_OFF, SKEW, sweep
 from threadloom.testing import FrozenClock, ScriptedModel, ScriptedModels, SequentialIds
 
 LATER = SKEW + 1
@@ -230,6 +230,28 @@ async def test_everything_that_is_due_goes_however_many_sweep(
     assert await still.database.read(strays) == {}
 
 
+async def test_bytes_that_cannot_be_removed_keep_no_others(
+    still: Running, raw: httpx2.AsyncClient, clock: FrozenClock
+) -> None:
+    for number in range(4):
+        gone = await make_file(raw, str(number).encode())
+        await raw.delete(f"/files/{gone['id']}")
+        clock.advance(1)
+    root = still.context.settings.data_dir / "files"
+    (stuck,) = [path for path in root.glob("*/*") if path.read_bytes() == b"1"]
+    stuck.unlink()
+    (stuck / "in the way").mkdir(parents=True)
+    clock.advance(LATER)
+    assert await swept(still) == []
+    key = str(stuck.relative_to(root))
+    assert await still.database.read(strays) == {key: clock.now() + PUT_OFF}
+    (stuck / "in the way").rmdir()
+    stuck.rmdir()
+    clock.advance(PUT_OFF + LATER)
+    await swept(still)
+    assert await still.database.read(strays) == {}
+
+
 async def test_a_store_that_does_not_answer_is_asked_again(
     still: Running, raw: httpx2.AsyncClient, clock: FrozenClock, silent: Blobs
 ) -> None:
@@ -238,6 +260,7 @@ async def test_a_store_that_does_not_answer_is_asked_again(
     clock.advance(LATER)
     await sweep(still.database, silent)
     assert len(await still.database.read(strays)) == 1
+    clock.advance(PUT_OFF + LATER)
     assert await swept(still) == []
 
 

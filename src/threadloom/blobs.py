@@ -3,14 +3,14 @@
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from threadloom.config import S3, Settings, Storage
 from threadloom.errors import BlobMissing, StartError, StorageUnavailable
@@ -24,6 +24,7 @@ PART = 5 * 1024 * 1024
 PARTS_AT_ONCE = 2
 PIECE = 1024 * 1024
 LISTED = 1_000
+DELETED_AT_ONCE = 10
 CLIENT: "ClientConfig" = {
     "allow_http": True,
     "connect_timeout": timedelta(seconds=5),
@@ -106,7 +107,16 @@ class Blobs:
             await asyncio.to_thread(unlink, self._store, keys)
             return
         with answering():
-            await obstore.delete_async(self._store, keys)
+            if isinstance(self._store, S3Store):
+                await obstore.delete_async(self._store, keys)
+                return
+            for start in range(0, len(keys), DELETED_AT_ONCE):
+                some = keys[start : start + DELETED_AT_ONCE]
+                await asyncio.gather(*map(self._delete_one, some))
+
+    async def _delete_one(self, key: str) -> None:
+        with suppress(FileNotFoundError):  # of several keys, others than S3 would leave all for it
+            await obstore.delete_async(self._store, key)
 
 
 async def read_piece(reader: "AsyncReadableFile") -> bytes:

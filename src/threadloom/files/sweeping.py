@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from threadloom.blobs import Blobs
 from threadloom.db.database import Database
@@ -17,6 +17,10 @@ from threadloom.files.uploads import expire_upload
 ROWS = 50
 BLOBS = 500
 ROUNDS = 20
+FAILURES = 3
+"""After so many the store is taken to answer nobody: each may have taken half a minute."""
+PUT_OFF = 3_600.0
+"""Seconds after which bytes that could not be removed are tried again; until then they keep no others."""
 SKEW = 60
 """Seconds that the clocks of two processes may differ: who keeps a blob looks at the same time as who sweeps it."""
 log = structlog.get_logger()
@@ -56,12 +60,38 @@ def expire_uploads(tx: Tx) -> int:
 
 
 async def remove_strays(database: Database, blobs: Blobs, skew: float = SKEW) -> int:
-    """First the bytes, then the rows: a crash in between only means to do it again."""
+    """Answers with how many are gone; raises StorageUnavailable when none could be removed.
+
+    First the bytes, then the rows: a crash in between only means to do it again.
+    """
     keys = await database.read(due_strays, skew)
-    if keys:
+    if not keys:
+        return 0
+    try:
         await blobs.delete(keys)
-        await database.write(forget_strays, keys)
+    except StorageUnavailable:
+        keys, failed = await remove_each(blobs, keys)
+        await database.write(put_off, failed)
+        if not keys:
+            raise
+    await database.write(forget_strays, keys)
     return len(keys)
+
+
+async def remove_each(blobs: Blobs, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those that are gone, and those that could not be removed; after some of these, no more is tried."""
+    gone: list[str] = []
+    failed: list[str] = []
+    for key in keys:
+        try:
+            await blobs.delete([key])
+            gone.append(key)
+        except StorageUnavailable as error:
+            log.warning("blob not removed", reason=type(error.__cause__).__name__)
+            failed.append(key)
+        if len(failed) == FAILURES:
+            break
+    return gone, failed
 
 
 def due_strays(tx: Tx, skew: float) -> Sequence[str]:
@@ -76,3 +106,8 @@ def due_strays(tx: Tx, skew: float) -> Sequence[str]:
 
 def forget_strays(tx: Tx, keys: Sequence[str]) -> None:
     tx.session.execute(delete(StrayBlobRow).where(StrayBlobRow.key.in_(keys)))
+
+
+def put_off(tx: Tx, keys: Sequence[str]) -> None:
+    later = update(StrayBlobRow).where(StrayBlobRow.key.in_(keys))
+    tx.session.execute(later.values(due_at=tx.clock.now() + PUT_OFF))
