@@ -21,11 +21,12 @@ from tests.support.process import environment
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "compose.md"
+BASE = "threadloom-base:ci"
 POSTGRES = "threadloom-postgres:ci"
 LABEL = "com.docker.compose.project"
 SERVICES = ("database", "sandbox", "server", "worker")
 OVERRIDE = "services:\n" + "".join(
-    f"  {service}: {{healthcheck: {{interval: 5s}}}}\n" for service in SERVICES
+    f"  {service}: {{healthcheck: {{interval: 5s, timeout: 60s}}}}\n" for service in SERVICES
 )
 
 
@@ -49,6 +50,11 @@ class Deployment:
     def key(self) -> str:
         return self.settings["THREADLOOM_AUTH__ADMIN_KEY"] or ""
 
+    @property
+    def sandbox_image(self) -> str:
+        """Of its own, so that it is missing at the start."""
+        return f"threadloom-sandbox:{self.project}"
+
     def set(self, name: str, value: str) -> None:
         """From the next `up` on."""
         with (self.folder / ".env").open("a") as file:
@@ -60,6 +66,10 @@ class Deployment:
 
     def compose(self, *arguments: str) -> str:
         return self.run("docker", "compose", *arguments)
+
+    def asked(self, *command: str) -> Any:
+        """What a command in a service's container says with --json, whatever its exit code is."""
+        return json.loads(self.tried("docker", "compose", "exec", *command, "--json").stdout)
 
     def run(self, *command: str) -> str:
         done = self.tried(*command)
@@ -116,6 +126,7 @@ def deployment() -> Generator[Deployment]:
     finally:
         if (folder / ".env").exists():
             made.compose("down", "--volumes", "--timeout", "20")
+            made.tried("docker", "image", "rm", made.sandbox_image)
         left = made.left()
         shutil.rmtree(folder)
     assert not left
@@ -124,9 +135,11 @@ def deployment() -> Generator[Deployment]:
 def configure(deployment: Deployment) -> None:
     """What the page leaves to its reader: another port and smaller sandboxes than usual."""
     more = {
+        "BASE": BASE,
         "POSTGRES_IMAGE": POSTGRES,
         "THREADLOOM_SERVER__PORT": str(deployment.port),
         "THREADLOOM_SERVER__POLL_AFTER": "50ms",
+        "THREADLOOM_CODE_INTERPRETER__IMAGE": deployment.sandbox_image,
         "THREADLOOM_CODE_INTERPRETER__POOL": "0",
         "THREADLOOM_CODE_INTERPRETER__MEMORY": str(384 * MIB),
         "THREADLOOM_CODE_INTERPRETER__DISK": str(64 * MIB),
@@ -137,7 +150,7 @@ def configure(deployment: Deployment) -> None:
 
 def need_images() -> None:
     """For a test's setup."""
-    wanted = (["compose", "version"], ["image", "inspect", "threadloom", POSTGRES])
+    wanted = (["compose", "version"], ["image", "inspect", "threadloom", BASE, POSTGRES])
     for arguments in wanted:
         command = ["docker", *arguments]
         if subprocess.run(command, check=False, capture_output=True).returncode:

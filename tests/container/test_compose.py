@@ -3,12 +3,14 @@
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import OpenAI
+from openai.types.beta.threads import Run
 
 from tests.compat.scenario.any_model import AnyModel
 from tests.compat.scenario.code import INTERPRETER, TABLE, TOTAL, Analysis
@@ -27,6 +29,8 @@ from tests.support.process import environment
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 SOCKET = "/var/run/docker.sock"
 OURS = {"sandbox", "server", "worker"}
+LONG = 25
+"""Seconds that code takes at least, however often it is begun: so that it still runs when a slow machine stops it."""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,25 @@ def test_every_service_is_healthy_and_the_migration_has_ended(deployed: Deployme
     assert {
         service: state["Health"]["Status"] for service, state in states.items()
     } == dict.fromkeys(SERVICES, "healthy")
+
+
+def test_the_runner_builds_the_image_that_is_missing(deployed: Deployment) -> None:
+    assert f"Built the image {deployed.sandbox_image} (" in deployed.compose("logs", "sandbox")
+
+
+def test_the_doctor_finds_workers_well(deployed: Deployment) -> None:
+    said = deployed.follow("When it does not start", 0)
+    assert "ok    data directory: /data can be written" in said
+    assert "ok    database: PostgreSQL" in said
+    assert "without a network" in said
+
+
+def test_the_doctor_looks_at_what_the_runner_needs_and_mends_it(deployed: Deployment) -> None:
+    missing = ("--env", "THREADLOOM_CODE_INTERPRETER__IMAGE=missing")
+    findings = deployed.asked(*missing, "sandbox", "threadloom", "doctor")["findings"]
+    assert [one["check"] for one in findings] == ["settings", "runner", "sandbox engine"]
+    assert findings[-1]["says"] == "there is no image missing"
+    assert "`docker compose restart sandbox`" in findings[-1]["mend"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -153,6 +176,37 @@ def test_a_program_has_code_run_and_charts_drawn() -> None:
     Analysis().an_attached_table_is_analysed_and_drawn()
 
 
+def test_a_run_goes_on_when_all_containers_were_replaced(deployed: Deployment) -> None:
+    with OpenAI(base_url=deployed.address, api_key=deployed.key, max_retries=0) as client:
+        assistant = client.beta.assistants.create(model="any", tools=[INTERPRETER]).id
+        wait = f"time.sleep(max(0, {time.time() + LONG} - time.time()))"
+        question = f"Run this:\n```python\nimport time\n{wait}\nprint(17 * 23)\n```"
+        run = client.beta.threads.create_and_run(
+            assistant_id=assistant, thread={"messages": [{"role": "user", "content": question}]}
+        )
+        calls_code(client, run)
+        deployed.compose("down")
+        stopped = time.time()
+        deployed.follow("More workers", 0)
+        run = client.beta.threads.runs.poll(run.id, thread_id=run.thread_id)
+        assert run.status == "completed", run
+        assert run.completed_at
+        assert run.completed_at > stopped
+        assert "391" in answer(client, run.thread_id)
+    workers = [
+        one["host"]
+        for one in deployed.asked("server", "threadloom", "status")["processes"]
+        if one["kind"] == "worker" and not one["lost"]
+    ]
+    assert len(workers) == len(set(workers)) == 3
+
+
+def calls_code(client: OpenAI, run: Run) -> None:
+    """Wait until it does."""
+    while not client.beta.threads.runs.steps.list(run.id, thread_id=run.thread_id).data:
+        time.sleep(0.1)
+
+
 def test_a_thread_outlives_the_loss_of_all_volumes(deployed: Deployment, handbook: Path) -> None:
     key = deployed.follow("Start", 3).strip()
     with OpenAI(base_url=deployed.address, api_key=key, max_retries=0) as client:
@@ -197,6 +251,10 @@ def asked(
     messages.create(thread, role="user", content=question, attachments=attachments)
     run = client.beta.threads.runs.create_and_poll(thread_id=thread, assistant_id=assistant)
     assert run.status == "completed", run
-    return "".join(
-        part.text.value for part in messages.list(thread).data[0].content if part.type == "text"
-    )
+    return answer(client, thread)
+
+
+def answer(client: OpenAI, thread: str) -> str:
+    """The newest message."""
+    newest = client.beta.threads.messages.list(thread).data[0]
+    return "".join(part.text.value for part in newest.content if part.type == "text")
