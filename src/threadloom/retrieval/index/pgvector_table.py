@@ -1,10 +1,12 @@
 """The table of vectors in PostgreSQL. It is a cache like any index, and Alembic does not know it: SQLite has no such type."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection as Psycopg
 from psycopg.types.numeric import Int4, Int8
@@ -157,10 +159,19 @@ def driver(tx: Tx) -> Psycopg[Any]:
     return connection
 
 
+@contextmanager
+def copying() -> Generator[None]:
+    """What the driver says while it is used without SQLAlchemy is told as SQLAlchemy tells it: there may be no room."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DBAPIError(COPY, None, error) from error
+
+
 def copy_windows(
     connection: Psycopg[Any], store_id: str, rows: Sequence[tuple[File, ChunkData]]
 ) -> None:
-    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+    with copying(), connection.cursor() as cursor, cursor.copy(COPY) as copy:
         for file, row in rows:
             before = (store_id, Int8(file.seq), Int8(row.seq), file.model, Int4(file.dimensions))
             if windows_in(row, file.dimensions):
