@@ -6,7 +6,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from tests.api.forms import BOUNDARY, PURPOSE, form, opening
 from tests.api.wire import (
@@ -22,7 +23,7 @@ from tests.api.wire import (
 from tests.support.server import Running, running_server
 from threadloom.blobs import Blobs, open_blobs
 from threadloom.config import Settings
-from threadloom.db.rows import StrayBlobRow, UploadRow
+from threadloom.db.rows import IdempotencyRow, StrayBlobRow, UploadRow
 from threadloom.db.tx import Tx
 from threadloom.errors import BlobMissing, InvalidRequest
 from threadloom.files.strays import WRITTEN_WITHIN, keep, new_blob
@@ -290,3 +291,26 @@ async def test_a_file_whose_bytes_are_lost_is_an_error_of_the_server(
         "param": None,
         "code": None,
     }
+
+
+async def test_a_step_that_cannot_be_done_stops_neither_the_others_nor_the_server(
+    still: Running, raw: httpx2.AsyncClient, clock: FrozenClock
+) -> None:
+    folder = still.context.settings.data_dir
+    (folder / "index").mkdir()
+    (folder / "index" / "vs_gone.index" / "in the way").mkdir(parents=True)
+    (folder / "tmp").write_text("in the way, too")
+    gone = await make_file(raw, fields=HOUR)
+    key = {"Idempotency-Key": "once"}
+    succeeded(await raw.post("/threads", json={}, headers=key))
+    clock.advance(30 * 86_400)
+    with capture_logs() as logs:
+        await still.background.sweep()
+    failed = [one["step"] for one in logs if one["event"] == "sweeping failed"]
+    assert failed == ["indexes", "copies of documents"]
+    assert (await raw.get(f"/files/{gone['id']}")).status_code == 404
+    assert await still.database.read(keys_kept) == 0
+
+
+def keys_kept(tx: Tx) -> int:
+    return tx.session.scalar(select(func.count()).select_from(IdempotencyRow)) or 0

@@ -1,7 +1,8 @@
 """The composition root of what works behind the API: runs, ingestion, webhooks, and clearing away."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 from sqlalchemy import select
@@ -13,6 +14,7 @@ from threadloom.api.context import Context
 from threadloom.db.database import Database
 from threadloom.db.rows import ThreadRow
 from threadloom.db.tx import Tx
+from threadloom.errors import BlobMissing, StorageUnavailable
 from threadloom.keeping.sweeping import Keeping
 from threadloom.retrieval.ingest import Ingestion
 from threadloom.retrieval.parsing import Parser
@@ -114,19 +116,33 @@ class Background:
 
     async def sweep(self) -> None:
         """Clear away what has expired, and what belongs to nobody any more."""
+        database = self._context.database
+        steps: dict[str, Callable[[], Awaitable[object]]] = {
+            **self._keeping.steps,
+            "copies of documents": self._ingestion.sweep,
+            "usage": partial(database.write, usage.forget),
+            "webhooks": self._deliveries.sweep,
+            "idempotency": partial(keyed.sweep, database, self._context.settings.idempotency.keep),
+        }
+        for step, sweep in steps.items():
+            await attempt(step, sweep)
+        await attempt("sandboxes", self._sweep_sandboxes)
+
+    async def _sweep_sandboxes(self) -> None:
         try:
-            await self._keeping.sweep()
-            await self._ingestion.sweep()
-            await self._context.database.write(usage.forget)
-            await self._deliveries.sweep()
-            await keyed.sweep(self._context.database, self._context.settings.idempotency.keep)
             await end_orphans(self._context.database, self._sandbox)
             await opening.sweep(self._sandbox)
             self._problem = None
-        except SQLAlchemyError as error:
-            log.warning("sweeping failed", error=type(error).__name__)
         except SandboxUnavailable as error:
             self._tell(str(error))
+
+
+async def attempt(step: str, sweep: Callable[[], Awaitable[object]]) -> None:
+    """What stands in the way of one step is not to stop the others, and still less the process."""
+    try:
+        await sweep()
+    except (SQLAlchemyError, OSError, BlobMissing, StorageUnavailable) as error:
+        log.warning("sweeping failed", step=step, error=type(error).__name__)
 
 
 def own_tools(context: Context, sandbox: Sandbox) -> BuiltInTools:

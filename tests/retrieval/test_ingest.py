@@ -443,7 +443,9 @@ async def test_copies_that_killed_processes_left_are_removed(
     world = await prepare(database_url, tmp_path)
     folder = tmp_path / "tmp"
     folder.mkdir()
-    old, new = folder / "1-1", folder / "2-1"
+    old, new, foreign = folder / "1-1", folder / "2-1", folder / "0-of-others"
+    foreign.mkdir()
+    os.utime(foreign, (0, 0))
     for copy, age in ((old, 2 * 3_600), (new, 60)):
         copy.write_text("secret")
         changed = world.clock.now() - age

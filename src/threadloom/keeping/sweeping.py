@@ -1,6 +1,8 @@
 """What a worker does each minute so that nothing is kept longer than it should be."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from threadloom.blobs import Blobs
@@ -26,12 +28,21 @@ class Keeping:
         self._traces = [Rounds(database, step) for step in TRACES]
         self._indexes = IndexSweep(database, data_dir / "index")
 
-    async def sweep(self) -> None:
-        """First what is too old, then what was left over by that and by others."""
-        await self._retention.sweep()
-        await sweep_files(self._database, self._blobs)
-        await sweep_stores(self._database)
-        await self._indexes.sweep()
+    @property
+    def steps(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """By name. First what is too old, then what was left over by that and by others."""
+        return {
+            "retention": self._retention.sweep,
+            "files": partial(sweep_files, self._database, self._blobs),
+            "vector stores": partial(sweep_stores, self._database),
+            "indexes": self._indexes.sweep,
+            "traces": self._sweep_traces,
+            "log of SQLite": self._empty_log,
+        }
+
+    async def _sweep_traces(self) -> None:
         for trace in self._traces:
             await trace.sweep()
+
+    async def _empty_log(self) -> None:
         await asyncio.to_thread(empty_log, self._database.engine)

@@ -167,7 +167,8 @@ class Ingestion:
 
     async def run(self) -> None:
         """Work until drained."""
-        await self.sweep()
+        with suppress(OSError):  # the sweep of each minute tells of it
+            await self.sweep()
         await self._queue.run()
 
     async def sweep(self) -> None:
@@ -255,11 +256,11 @@ async def ahead(parsed: AsyncIterator[Parsed]) -> AsyncIterator[Parsed]:
 
 
 def make_clean(folder: Path, before: float) -> None:
-    """Make the folder for documents, and remove what is older."""
+    """Make the folder for documents, and remove older copies of some; folders are nobody's copies."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.iterdir():
         with suppress(FileNotFoundError):  # another process may do the same
-            if left.stat().st_mtime < before:
+            if left.stat().st_mtime < before and not left.is_dir():
                 left.unlink()
 
 
