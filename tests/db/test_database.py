@@ -113,6 +113,8 @@ async def test_what_is_queued_is_finished_before_the_database_closes(database_ur
         queued = [asyncio.ensure_future(one.write(increment)) for _ in range(20)]
         await asyncio.sleep(0)
     await asyncio.gather(*queued)
+    async with opened(database_url) as another:
+        assert await another.read(count) == 20
 
 
 def wake(tx: Tx, channel: str) -> None:

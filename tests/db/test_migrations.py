@@ -69,7 +69,15 @@ def test_migrations_lead_to_the_schema_of_the_rows(engine: Engine) -> None:
 
 def test_an_up_to_date_database_is_left_alone(engine: Engine) -> None:
     upgrade(engine)
+    with connect(engine, write=True) as connection, connection.begin():
+        connection.execute(
+            text("INSERT INTO projects (id, name, created_at) VALUES ('proj_1', 'kept', 0)")
+        )
+    before = revision(engine)
     upgrade(engine)
+    with connect(engine) as connection:
+        assert connection.scalar(text("SELECT name FROM projects")) == "kept"
+    assert revision(engine) == before
 
 
 def test_a_database_newer_than_the_program_stops_the_start(engine: Engine) -> None:

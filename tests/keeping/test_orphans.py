@@ -4,10 +4,12 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import text
 
 from tests.api.wire import get, make_file
 from tests.keeping.places import Place, Places, migrated
 from tests.support.server import running_server
+from threadloom.db.engine import connect, create_engine
 from threadloom.errors import StartError
 from threadloom.testing import ScriptedModel, ScriptedModels
 
@@ -58,7 +60,26 @@ async def test_what_belongs_to_nothing_is_found_and_deleted(places: Places, data
         assert (await http.get(f"/files/{kept['id']}/content")).content == b"kept"
 
 
-async def test_a_database_is_written_anew(places: Places) -> None:
-    for database in ("sqlite", "postgresql"):
-        place = migrated(places.new(database))
-        await place.command("db", "compact")
+PAGES = {
+    "sqlite": "PRAGMA freelist_count",
+    "postgresql": "SELECT pg_relation_filenode('alembic_version')",
+}
+"""What is another number once all pages were written anew."""
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_a_database_is_written_anew(places: Places, database: str) -> None:
+    place = migrated(places.new(database))
+    engine = create_engine(place.url)
+    with connect(engine, write=True) as connection, connection.begin():
+        connection.execute(text("CREATE TABLE deleted (id INTEGER)"))
+        connection.execute(text("INSERT INTO deleted VALUES (1)"))
+        connection.execute(text("DROP TABLE deleted"))
+    with connect(engine) as connection:
+        before = connection.scalar(text(PAGES[database]))
+    engine.dispose()
+    await place.command("db", "compact")
+    with connect(engine) as connection:
+        assert before
+        assert connection.scalar(text(PAGES[database])) != before
+    engine.dispose()
