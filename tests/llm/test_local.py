@@ -1,11 +1,17 @@
 """The GGUF path with a real, small model; the first run fetches it."""
 
 import asyncio
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.llm.conversation import ask, ending, events, failure, first, said, text, written
+from threadloom.config import ModelCalls
 from threadloom.llm.chat import (
     AssistantMessage,
     ChatRequest,
@@ -14,14 +20,15 @@ from threadloom.llm.chat import (
     TextPart,
     UserMessage,
 )
-from threadloom.llm.local import LocalModel
+from threadloom.llm.local import EXTRA, LocalModel
+from threadloom.llm.wire import Json
 from threadloom.testing import SequentialIds
 from tools.fetch_smollm2 import fetch
 
 
 @pytest.fixture(scope="module")
 def model() -> LocalModel:
-    return LocalModel(fetch(), ids=SequentialIds(), context_window=512)
+    return LocalModel(fetch(), calls=ModelCalls(), ids=SequentialIds(), context_window=512)
 
 
 async def test_it_streams_and_counts(model: LocalModel) -> None:
@@ -99,5 +106,58 @@ async def test_a_prompt_that_does_not_fit_is_the_callers_to_shorten(model: Local
 async def test_a_file_that_is_no_model_is_a_server_error(tmp_path: Path) -> None:
     fake = tmp_path / "fake.gguf"
     fake.write_bytes(b"not a model")
-    error = await failure(LocalModel(fake, ids=SequentialIds()), ask("Hi"))
+    error = await failure(LocalModel(fake, calls=ModelCalls(), ids=SequentialIds()), ask("Hi"))
     assert (error.code, error.message) == ("server_error", "Sorry, something went wrong.")
+
+
+@pytest.mark.parametrize("fault", [ImportError, OSError, MemoryError])
+async def test_an_engine_that_cannot_start_is_a_server_error(
+    file: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    def server(parameters: object) -> None:
+        raise fault
+
+    model = LocalModel(file, calls=ModelCalls(), ids=SequentialIds())
+    monkeypatch.setitem(sys.modules, EXTRA, engine_of(server))
+    async with asyncio.timeout(10):
+        error = await failure(model, ask("Hi"))
+    assert (error.code, error.message) == ("server_error", "Sorry, something went wrong.")
+
+
+@pytest.mark.parametrize("limit", ["first_token_timeout", "idle_timeout"])
+async def test_an_engine_that_falls_silent_is_a_server_error(
+    file: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    over = threading.Event()
+
+    class Silent:
+        def __init__(self, parameters: object) -> None:
+            pass
+
+        def handle_chat_completions(self, request: Json, callback: Callable[[Json], bool]) -> None:
+            if limit == "idle_timeout":
+                callback({"choices": [{"delta": {"role": "assistant", "content": "Hel"}}]})
+            over.wait()
+
+    calls = ModelCalls.model_validate({limit: 0.1})
+    model = LocalModel(file, calls=calls, ids=SequentialIds())
+    monkeypatch.setitem(sys.modules, EXTRA, engine_of(Silent))
+    try:
+        async with asyncio.timeout(10):
+            error = await failure(model, ask("Hi"))
+    finally:
+        over.set()
+    assert (error.code, error.message) == ("server_error", "Sorry, something went wrong.")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"a model")
+    return path
+
+
+def engine_of(server: Callable[[object], object]) -> Any:
+    """The package, with another engine."""
+    parts = {part: SimpleNamespace() for part in ("model", "cpuparams", "cpuparams_batch")}
+    return SimpleNamespace(CommonParams=lambda: SimpleNamespace(**parts), Server=server)

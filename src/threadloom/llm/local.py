@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import structlog
 
+from threadloom.config import ModelCalls
 from threadloom.errors import StartError
 from threadloom.ids import Ids
 from threadloom.llm.chat import (
@@ -49,7 +50,9 @@ class Engine(Protocol):
 class LocalModel:
     """Loads the file at the first request and keeps it; answers are generated in threads."""
 
-    def __init__(self, gguf: Path, *, ids: Ids, context_window: int = CONTEXT_WINDOW) -> None:
+    def __init__(
+        self, gguf: Path, *, calls: ModelCalls, ids: Ids, context_window: int = CONTEXT_WINDOW
+    ) -> None:
         if find_spec(EXTRA) is None:
             raise StartError(
                 "A provider with a gguf needs an extra: pip install 'threadloom[local]'."
@@ -58,7 +61,9 @@ class LocalModel:
             raise StartError(f"There is no GGUF file at {gguf}.")
         self._gguf = gguf
         self._context_window = context_window
+        self._calls = calls
         self._ids = ids
+        self._places = asyncio.Semaphore(PARALLEL)
         self._engine: Engine | None = None
         self._loading = threading.Lock()
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="local-model")
@@ -66,15 +71,19 @@ class LocalModel:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         body = request_body(replace(request, messages=in_words(request.messages)), COMPATIBLE)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        generation = Generation(asyncio.get_running_loop())
         turn = Turn(self._ids)
-        self._threads.submit(generation.run, self._loaded, body)
-        try:
-            while (chunk := await generation.next()) is not None:
-                for event in read(turn, chunk, request.model):
-                    yield event
-        finally:
-            generation.stop()
+        # Whoever waits for a place is not late: the limits count from here on.
+        async with self._places:
+            generation = Generation(asyncio.get_running_loop())
+            self._threads.submit(generation.run, self._loaded, body)
+            patience = self._calls.first_token_timeout
+            try:
+                while (chunk := await generation.next(patience)) is not None:
+                    patience = self._calls.idle_timeout
+                    for event in read(turn, chunk, request.model):
+                        yield event
+            finally:
+                generation.stop()
         for event in turn.finish():
             yield event
 
@@ -103,8 +112,13 @@ class Generation:
         self._chunks = asyncio.Queue[Json | None]()
         self._stopped = threading.Event()
 
-    async def next(self) -> Json | None:
-        return await self._chunks.get()
+    async def next(self, patience: float) -> Json | None:
+        """An error when nothing comes for so many seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                return await self._chunks.get()
+        except TimeoutError:
+            return {"error": {"type": "timeout"}}
 
     def stop(self) -> None:
         """The generation ends at its next token."""
@@ -116,7 +130,9 @@ class Generation:
             if not self._stopped.is_set():
                 engine().handle_chat_completions(body, self._take)
         except (RuntimeError, ValueError, TypeError) as error:
-            self._put({"error": {"message": str(error)}})
+            self._put({"error": {"message": str(error), "type": type(error).__name__}})
+        except Exception as error:  # noqa: BLE001 - the thread's outermost: a file that cannot be loaded, for one, may fail in any way
+            self._put({"error": {"type": type(error).__name__}})
         self._put(None)
 
     def _take(self, chunk: Json) -> bool:

@@ -269,7 +269,7 @@ def source_of(
     provider: Provider, client: httpx2.AsyncClient, calls: ModelCalls, ids: Ids
 ) -> Source:
     if provider.gguf is not None:
-        return local(provider, provider.gguf, ids)
+        return local(provider, provider.gguf, calls, ids)
     if provider.base_url is None:
         raise StartError(f"The provider {provider.name} needs a base_url or a gguf.")
     endpoint = Endpoint(
@@ -296,11 +296,11 @@ def remote(
     return Source(endpoint.name, model, UpstreamListing(client, endpoint), windows or {})
 
 
-def local(provider: Provider, gguf: Path, ids: Ids) -> Source:
+def local(provider: Provider, gguf: Path, calls: ModelCalls, ids: Ids) -> Source:
     """Its context is memory of this process: unset means a modest one, not the setting for all models."""
     windows = {
         name: model.context_window if "context_window" in model.model_fields_set else CONTEXT_WINDOW
         for name, model in provider.models.items()
     } or {gguf.stem: CONTEXT_WINDOW}
-    model = LocalModel(gguf, context_window=max(windows.values()), ids=ids)
+    model = LocalModel(gguf, calls=calls, context_window=max(windows.values()), ids=ids)
     return Source(provider.name, model, context_windows=windows, sees=False)
