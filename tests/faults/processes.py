@@ -16,7 +16,7 @@ from tests.support.process import WITHOUT_SANDBOX
 KEY = "sk-faults"
 COMMAND = Path(sys.executable).with_name("threadloom")
 LOOK_EVERY = 0.02
-START = 30.0
+START = 120.0
 NOTHING: Mapping[str, str] = {}
 
 
@@ -24,7 +24,7 @@ async def until(
     condition: Callable[[], object | Awaitable[object]],
     what: str,
     *,
-    within: float = 20.0,
+    within: float = 60.0,
     every: float = LOOK_EVERY,
 ) -> float:
     """Wait for the condition; answers with the seconds it took."""
