@@ -10,6 +10,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.sandbox import test_conformance as conformance
 from tests.sandbox.puppets import PuppetLauncher
@@ -264,6 +265,20 @@ async def test_nonsense_is_refused_and_others_are_served(folder: Path, hello: by
         assert not answer or set(json.loads(answer)) == {"error"}
         await close(writer)
         assert list(await RemoteSandbox(settings).keys()) == []
+
+
+@pytest.mark.parametrize(("said", "logged"), [(b"", 0), (b"[1]\n", 1)], ids=["nothing", "nonsense"])
+async def test_health_checks_come_and_go_unlogged(folder: Path, said: bytes, logged: int) -> None:
+    settings = unix(folder)
+    with capture_logs() as logs:
+        async with running(lender(settings), settings):
+            reader, writer = await asyncio.open_unix_connection(f"{folder}/sandbox.sock")
+            writer.write(said)
+            writer.write_eof()
+            with suppress(ConnectionError):
+                await reader.read()
+            await close(writer)
+    assert [one["event"] for one in logs].count("sandbox visitor gone") == logged
 
 
 class Slow(Sessions):

@@ -158,6 +158,7 @@ class Runner:
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._meet(writer)
+        hello: Line | None = None
         try:
             hello = await first_line(reader, HELLO_SECONDS)
             with self._admit(hello, writer):
@@ -165,7 +166,9 @@ class Runner:
         except Refused as refusal:
             writer.write(line_of({"error": str(refusal)}))
         except (Garbled, Gone, OSError) as error:
-            log.info("sandbox visitor gone", reason=str(error))
+            # Health checks come and go without a word, all day.
+            if hello is not None or not isinstance(error, ConnectionError):
+                log.info("sandbox visitor gone", reason=str(error))
         finally:
             await close(writer)
             self._strangers.pop(writer, None)
