@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from threadloom.llm.chat import ChatEvent
 from threadloom.llm.sse import DataLines, LineTooLong
-from threadloom.llm.wire import DONE, Turn
+from threadloom.llm.wire import DONE, ChunkReader
 from threadloom.testing import SequentialIds
 
 CHUNKS: list[dict[str, object]] = [
@@ -28,10 +28,10 @@ def stream(line_end: bytes) -> bytes:
 
 
 def decode(pieces: list[bytes]) -> list[ChatEvent]:
-    lines, turn = DataLines(), Turn(SequentialIds())
+    lines, reader = DataLines(), ChunkReader(SequentialIds())
     payloads = [payload for piece in pieces for payload in lines.feed(piece)] + lines.flush()
     assert payloads[-1] == DONE
-    return [event for payload in payloads[:-1] for event in turn.read(payload)] + turn.finish()
+    return [event for payload in payloads[:-1] for event in reader.read(payload)] + reader.finish()
 
 
 @st.composite

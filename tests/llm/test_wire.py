@@ -21,7 +21,14 @@ from threadloom.llm.chat import (
     Usage,
     UserMessage,
 )
-from threadloom.llm.wire import COMPATIBLE, OPENAI, AnswerBroken, AnswerFailed, Turn, request_body
+from threadloom.llm.wire import (
+    COMPATIBLE,
+    OPENAI,
+    AnswerBroken,
+    AnswerFailed,
+    ChunkReader,
+    request_body,
+)
 from threadloom.testing import SequentialIds
 
 PLAIN = ChatRequest("m", (UserMessage((TextPart("Hi"),)),))
@@ -34,9 +41,9 @@ def with_tools(**fields: Any) -> ChatRequest:
 
 def play(*fragments: dict[str, Any], finish: str | None = "tool_calls") -> list[ChatEvent]:
     """The events of tool call fragments, each in a chunk of its own."""
-    turn = Turn(SequentialIds())
-    seen = [event for f in fragments for event in turn.events(chunk({"tool_calls": [f]}))]
-    return seen + turn.events(chunk({}, finish)) + turn.finish()
+    reader = ChunkReader(SequentialIds())
+    seen = [event for f in fragments for event in reader.events(chunk({"tool_calls": [f]}))]
+    return seen + reader.events(chunk({}, finish)) + reader.finish()
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -161,9 +168,9 @@ def test_a_conversation_with_everything_keeps_its_shape() -> None:
 
 
 def test_unknown_fields_are_ignored_and_refusals_kept() -> None:
-    turn = Turn(SequentialIds())
-    assert turn.events(chunk({"reasoning_content": "Hmm", "content": None})) == []
-    assert turn.events(chunk({"content": "a", "refusal": "b"})) == [
+    reader = ChunkReader(SequentialIds())
+    assert reader.events(chunk({"reasoning_content": "Hmm", "content": None})) == []
+    assert reader.events(chunk({"content": "a", "refusal": "b"})) == [
         TextDelta("a"),
         RefusalDelta("b"),
     ]
@@ -213,7 +220,7 @@ def test_an_id_that_another_call_has_is_replaced() -> None:
 
 def test_whole_calls_in_one_chunk_need_no_index() -> None:
     whole = [fragment(None, "a", name="f", arguments="{}"), fragment(None, "b", name="f")]
-    seen = Turn(SequentialIds()).events(chunk({"tool_calls": whole}))
+    seen = ChunkReader(SequentialIds()).events(chunk({"tool_calls": whole}))
     assert seen == [
         ToolCallOpened(0, "a", "f"),
         ToolCallDelta(0, "{}"),
@@ -281,15 +288,15 @@ def test_a_turn_with_calls_ends_in_calls_unless_it_was_cut(reason: str, meant: s
 
 
 def test_usage_has_its_details() -> None:
-    turn = Turn(SequentialIds())
+    reader = ChunkReader(SequentialIds())
     usage = {
         "prompt_tokens": 10,
         "completion_tokens": 5,
         "prompt_tokens_details": {"cached_tokens": 3},
         "completion_tokens_details": {"reasoning_tokens": 2},
     }
-    assert turn.events({"choices": [], "usage": usage}) == []
-    assert turn.finish() == [Finished("stop", Usage(10, 5, 3, 2))]
+    assert reader.events({"choices": [], "usage": usage}) == []
+    assert reader.finish() == [Finished("stop", Usage(10, 5, 3, 2))]
 
 
 @pytest.mark.parametrize(
@@ -298,9 +305,9 @@ def test_usage_has_its_details() -> None:
 )
 def test_what_is_no_chunk_is_refused(payload: bytes) -> None:
     with pytest.raises(AnswerBroken):
-        Turn(SequentialIds()).read(payload)
+        ChunkReader(SequentialIds()).read(payload)
 
 
 def test_an_error_inside_the_answer_is_reported() -> None:
     with pytest.raises(AnswerFailed):
-        Turn(SequentialIds()).read(b'{"error": {"message": "overloaded", "code": 503}}')
+        ChunkReader(SequentialIds()).read(b'{"error": {"message": "overloaded", "code": 503}}')

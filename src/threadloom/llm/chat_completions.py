@@ -29,8 +29,8 @@ from threadloom.llm.wire import (
     OPENAI,
     AnswerBroken,
     AnswerFailed,
+    ChunkReader,
     Dialect,
-    Turn,
     request_body,
 )
 from threadloom.telemetry import metrics
@@ -129,7 +129,7 @@ class ChatCompletions:
         response = await self._send(content, patience)
         if response.status_code != HTTPStatus.OK:
             raise await self._refused(response, model)
-        answer = Answer(response, Turn(self._ids), self._endpoint.api_key)
+        answer = Answer(response, ChunkReader(self._ids), self._endpoint.api_key)
         try:
             left = patience - (asyncio.get_running_loop().time() - began)
             return answer, await answer.read(left)
@@ -193,11 +193,11 @@ class ChatCompletions:
 class Answer:
     """One HTTP answer while it arrives."""
 
-    def __init__(self, response: httpx2.Response, turn: Turn, api_key: str | None) -> None:
+    def __init__(self, response: httpx2.Response, reader: ChunkReader, api_key: str | None) -> None:
         self._response = response
         self._chunks = response.aiter_raw()
         self._lines = DataLines()
-        self._turn = turn
+        self._reader = reader
         self._api_key = api_key
         self._whole: list[bytes] | None = None
         self._began = False
@@ -220,7 +220,7 @@ class Answer:
 
     def finish(self) -> list[ChatEvent]:
         """The events that end the turn."""
-        return self._turn.finish()
+        return self._reader.finish()
 
     async def close(self) -> None:
         await self._chunks.aclose()
@@ -237,7 +237,7 @@ class Answer:
             failure = Failure(server_error(), "no bytes in time")
         except (httpx2.TransportError, httpx2.StreamError) as error:
             failure = Failure(server_error(), type(error).__name__, retriable=True)
-        if self._turn.has_finish_reason:
+        if self._reader.has_finish_reason:
             return None
         raise failure
 
@@ -253,7 +253,7 @@ class Answer:
         return self._read_lines(self._lines.feed(chunk))
 
     def _read_lines(self, payloads: list[bytes]) -> list[ChatEvent]:
-        read = self._turn.read
+        read = self._reader.read
         if len(payloads) == 1 and payloads[0] != DONE:
             return read(payloads[0])
         events: list[ChatEvent] = []
@@ -266,7 +266,7 @@ class Answer:
 
     def _at_end(self) -> list[ChatEvent]:
         events = self._read_lines(self._lines.flush())
-        if not self._ended and not self._turn.has_finish_reason:
+        if not self._ended and not self._reader.has_finish_reason:
             raise AnswerBroken("The answer ended early.")
         self._ended = True
         return events
@@ -274,7 +274,7 @@ class Answer:
     def _completion(self, whole: list[bytes], chunk: bytes | None) -> list[ChatEvent]:
         if chunk is None:
             self._ended = True
-            return self._turn.read(b"".join(whole))
+            return self._reader.read(b"".join(whole))
         whole.append(chunk)
         if sum(map(len, whole)) > LARGEST_COMPLETION:
             raise AnswerBroken("The completion is too large.")

@@ -27,7 +27,14 @@ from threadloom.llm.chat import (
     UserMessage,
 )
 from threadloom.llm.failures import SORRY, ProviderError, bad_prompt, provider_error
-from threadloom.llm.wire import COMPATIBLE, AnswerBroken, AnswerFailed, Json, Turn, request_body
+from threadloom.llm.wire import (
+    COMPATIBLE,
+    AnswerBroken,
+    AnswerFailed,
+    ChunkReader,
+    Json,
+    request_body,
+)
 
 log = structlog.stdlib.get_logger()
 
@@ -71,7 +78,7 @@ class LocalModel:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent]:
         body = request_body(replace(request, messages=in_words(request.messages)), COMPATIBLE)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        turn = Turn(self._ids)
+        reader = ChunkReader(self._ids)
         # Whoever waits for a place is not late: the limits count from here on.
         async with self._places:
             generation = Generation(asyncio.get_running_loop())
@@ -80,11 +87,11 @@ class LocalModel:
             try:
                 while (chunk := await generation.next(patience)) is not None:
                     patience = self._calls.idle_timeout
-                    for event in read(turn, chunk, request.model):
+                    for event in read(reader, chunk, request.model):
                         yield event
             finally:
                 generation.stop()
-        for event in turn.finish():
+        for event in reader.finish():
             yield event
 
     def _loaded(self) -> Engine:
@@ -144,9 +151,9 @@ class Generation:
             self._loop.call_soon_threadsafe(self._chunks.put_nowait, chunk)
 
 
-def read(turn: Turn, chunk: Json, model: str) -> list[ChatEvent]:
+def read(reader: ChunkReader, chunk: Json, model: str) -> list[ChatEvent]:
     try:
-        return turn.events(chunk)
+        return reader.events(chunk)
     except AnswerFailed as failed:
         raise shown(provider_error(failed.error), model) from None
     except AnswerBroken:

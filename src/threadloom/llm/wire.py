@@ -161,8 +161,8 @@ class OpenCall:
     opened: bool = False
 
 
-class Turn:
-    """Turns the chunks of one answer into events."""
+class ChunkReader:
+    """Reads the chunks of one answer as events."""
 
     def __init__(self, ids: Ids) -> None:
         self._ids = ids
