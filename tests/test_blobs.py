@@ -136,10 +136,11 @@ def running_gcs(*names: str) -> Generator[tuple[str, set[str]]]:
     class Bucket(BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
             name = self.path.rpartition("/")[2]
-            self.send_response(204 if name in left else 404)
+            found = name in left
+            left.discard(name)
+            self.send_response(204 if found else 404)
             self.send_header("content-length", "0")
             self.end_headers()
-            left.discard(name)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             pass

@@ -116,7 +116,7 @@ def test_whatever_a_test_says_and_has_logged_fails_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "--tb=line", *plugins, "test_inner.py"],
         cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT)),
+        env=environment(PYTHONPATH=str(ROOT), PYTEST_ADDOPTS=""),
         capture_output=True,
         text=True,
         check=False,

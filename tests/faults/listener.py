@@ -36,7 +36,9 @@ class Listener(Receiver):
         self.choose = self._choose
 
     def _choose(self, one: Received) -> Answer:
-        if random.random() > CHANCE or self._failures[one.webhook_id] == MOST_FAILURES:
+        """The very first fails whatever happens, or a short game might see none."""
+        fails = not self._failures or random.random() <= CHANCE
+        if not fails or self._failures[one.webhook_id] == MOST_FAILURES:
             return Answer()
         self._failures[one.webhook_id] += 1
         return random.choice(FAILURES)

@@ -83,8 +83,13 @@ class User:
                 await asyncio.sleep(random.uniform(0, 2 * self._rest))
 
     async def look_again(self) -> None:
-        """Look for what it has uploaded lately, and for what it has removed since: when all is well, by all servers."""
+        """Look for what it has uploaded lately, and for what it has removed since: when all is well, by all servers.
+
+        Who had no luck so far uploads something now: the shortest game on the slowest machine sees a file found.
+        """
         try:
+            if not self._files:
+                await self.ask_a_file()
             for store_id, token in self._files:
                 for _ in range(self._caller.choices):
                     await self._search(store_id, token)
