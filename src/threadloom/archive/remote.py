@@ -191,7 +191,8 @@ class Copy:
             return
         path = f"/threads/{thread_id}"
         try:
-            self._put(await self.server.one(path), path)
+            # As if from one list: of threads that began in one second, the first stays the first.
+            self._put(await self.server.one(path), "/threads")
             await self._list(f"{path}/messages")
             for run_id in await self._list(f"{path}/runs"):
                 await self._list(f"{path}/runs/{run_id}/steps")
