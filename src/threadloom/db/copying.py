@@ -74,12 +74,13 @@ def records_of(connection: Connection, table: Table) -> Iterator[Record]:
     encoded = is_bytes(table)
     names = [str(name) for name in table.columns.keys()]  # noqa: SIM118 - of plain strings, as JSON wants them
     everything = select(table).order_by(*table.primary_key.columns)
-    for row in connection.execute(everything.execution_options(yield_per=READ_AT_ONCE)):
-        record = dict(zip(names, row, strict=True))
-        for name in encoded:
-            if record[name] is not None:
-                record[name] = base64.b64encode(record[name]).decode()
-        yield record
+    with connection.execute(everything.execution_options(yield_per=READ_AT_ONCE)) as rows:
+        for row in rows:
+            record = dict(zip(names, row, strict=True))
+            for name in encoded:
+                if record[name] is not None:
+                    record[name] = base64.b64encode(record[name]).decode()
+            yield record
 
 
 def insert_records(connection: Connection, table: Table, records: Iterable[Record]) -> int:

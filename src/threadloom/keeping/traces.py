@@ -67,21 +67,22 @@ def erase_answers(tx: Tx, after: Place) -> Place:
     """Answers that name an object that was deleted. A place is a project and a key."""
     row = IdempotencyRow
     name = tuple_(row.project_id, row.key)
-    rows = tx.session.execute(
+    answers = tx.session.execute(
         select(row.project_id, row.key, row.writes, row.body)
         .where(name > after, or_(row.holder == NOBODY, row.due_at <= tx.clock.now()))
         .order_by(row.project_id, row.key)
         .limit(ROWS)
         .execution_options(yield_per=LARGE_ROWS)
     )
-    named = {
-        (project_id, key): {
-            each.decode()
-            for part in (body or b"", orjson.dumps(writes))
-            for each in ID.findall(part)
+    with answers as rows:
+        named = {
+            (project_id, key): {
+                each.decode()
+                for part in (body or b"", orjson.dumps(writes))
+                for each in ID.findall(part)
+            }
+            for project_id, key, writes, body in rows
         }
-        for project_id, key, writes, body in rows
-    }
     gone = deleted_among(tx, [each for ids in named.values() for each in ids])
     if erased := [place for place, ids in named.items() if not gone.isdisjoint(ids)]:
         tx.session.execute(delete(row).where(name.in_(erased)))
