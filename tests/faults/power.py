@@ -72,8 +72,16 @@ def judge(picture: Picture, history: History) -> Iterator[str]:
             for end in (whole, whole + 1, whole + size - 1):
                 # A file may have got its length before its bytes.
                 for rest in (b"", b"\0" * size):
-                    yield from opened(database, log[:end] + rest, digest_of(state))
+                    left = log[:end] + rest
+                    if not has_next(left, log, whole, size):
+                        yield from opened(database, left, digest_of(state))
     yield from forgotten(picture, history)
+
+
+def has_next(left: bytes, log: bytes, whole: int, size: int) -> bool:
+    """Whether the frame after so many bytes is there all the same, because what was cut from it were zeros."""
+    following = log[whole : whole + size]
+    return len(following) == size and left[whole : whole + size] == following
 
 
 def cuts(synced: int, frames: int) -> set[int]:

@@ -15,6 +15,7 @@ from tests.faults.power import (
     digest_of,
     forgotten,
     frames_of,
+    has_next,
     judge,
     opened,
     states_of,
@@ -48,6 +49,13 @@ def test_power_cuts_leave_whole_commits(picture: Picture) -> None:
     states = [*states_of(database, frames)]
     assert sum(one != other for one, other in pairwise(states)) == COMMITS
     assert [*judge(picture, History())] == []
+
+
+def test_zeros_that_come_in_place_of_zeros_cut_nothing() -> None:
+    log = b"head" + b"fra\0" + b"more"
+    assert has_next(b"headfra" + b"\0" * 4, log, whole=4, size=4)
+    assert not has_next(b"headfr" + b"\0" * 4, log, whole=4, size=4)
+    assert not has_next(log + b"\0" * 4, log, whole=len(log), size=4)
 
 
 def test_a_lost_commit_is_seen(picture: Picture) -> None:
