@@ -21,9 +21,10 @@ NOTHING: Mapping[str, str] = {}
 
 def is_question(scope: Scope) -> bool:
     """Whether a browser asks if a page may send a request; it asks without the key."""
+    if scope["method"] != "OPTIONS" or not scope["path"].startswith("/v1/"):
+        return False
     headers = Headers(scope=scope)
-    asks = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
-    return asks and "origin" in headers and scope["path"].startswith("/v1/")
+    return "origin" in headers and "access-control-request-method" in headers
 
 
 def consent(scope: Scope) -> Response:
