@@ -359,25 +359,20 @@ class RunLog:
 
     async def _commit(self, action: Callable[[RunTx], R]) -> R:
         async with self.busy:
-            with self.committing(), self.taken() as pending:
-                write = self._writer.database.write
-                result, facts = await patiently(
-                    write, commit, self.claim, pending, self._seq, action
-                )
+            self._committing = True
+            try:
+                with self.taken() as pending:
+                    write = self._writer.database.write
+                    given = (self.claim, pending, self._seq, action)
+                    result, facts = await patiently(write, commit, *given)
+            finally:
+                self._committing = False
             self._seq += len(facts)
             self._writer.publish(self.claim.id, facts)
             for fact in facts:
                 if status := ENDED.get(fact.name):
                     metrics.RUNS_ENDED.add(status=status)
             return result
-
-    @contextmanager
-    def committing(self) -> Generator[None]:
-        self._committing = True
-        try:
-            yield
-        finally:
-            self._committing = False
 
     @contextmanager
     def taken(self) -> Generator[Sequence[Event]]:
