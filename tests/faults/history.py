@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import orjson
 
@@ -126,34 +126,8 @@ class Stock:
 
 
 Entry = Request | Told | StreamEnd | Expected | Call | Fault | Recovery | Delivery | Sample | Stock
-KINDS: dict[str, type[Entry]] = {
-    kind.__name__: kind
-    for kind in (
-        Request,
-        Told,
-        StreamEnd,
-        Expected,
-        Call,
-        Fault,
-        Recovery,
-        Delivery,
-        Sample,
-        Stock,
-    )
-}
-Kind = TypeVar(
-    "Kind",
-    Request,
-    Told,
-    StreamEnd,
-    Expected,
-    Call,
-    Fault,
-    Recovery,
-    Delivery,
-    Sample,
-    Stock,
-)
+KINDS: dict[str, type[Entry]] = {kind.__name__: kind for kind in get_args(Entry)}
+Kind = TypeVar("Kind", bound=Entry)
 
 
 class History:
