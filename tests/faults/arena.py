@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tests.faults.cluster import Cluster, Disk, running_cluster, some_disk
 from tests.faults.history import History
-from tests.faults.listener import Listener, listening
+from tests.faults.listener import Listener
 from tests.faults.model import Model
 from tests.faults.power import Picture
 from tests.faults.processes import COMMAND, KEY, Fleet, Process, Server, until
@@ -23,6 +23,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.watching import sample_of, stock_of
 from tests.support.postgres import sqlalchemy_url
 from tests.support.process import environment
+from tests.support.receiver import reached
 from tests.support.s3 import BUCKET, KEYS, running_s3
 from threadloom.db.engine import create_engine
 from threadloom.outbox import BELIEVED_FOR
@@ -188,7 +189,9 @@ async def open_arena(
             settings |= IN_S3 | {"THREADLOOM_STORAGE__S3__ENDPOINT": endpoint}
         arena.keys = {"a": KEY, "b": create_key(folder, arena.url, "b")}
         for project in arena.keys:
-            listener = await stack.enter_async_context(listening(project, history))
+            listener = await stack.enter_async_context(
+                reached(Listener(project=project, history=history))
+            )
             arena.listeners.append(listener)
         fleet = Fleet(folder, arena.url, model.base_url)
         stack.callback(fleet.stop)

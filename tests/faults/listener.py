@@ -1,10 +1,7 @@
 """A project's receiver of webhooks, which fails half of the time; what it is sent is recorded."""
 
-import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx2
@@ -69,16 +66,3 @@ class Listener(Receiver):
             made = await http.post(f"{server}/webhook_endpoints", json=body)
         assert made.is_success, made.text
         self.secrets.append(made.json()["signing_secret"])
-
-
-@asynccontextmanager
-async def listening(project: str, history: History) -> AsyncGenerator[Listener]:
-    listener = Listener(project=project, history=history)
-    server = await asyncio.start_server(listener.handle, "127.0.0.1", 0)
-    listener.port = server.sockets[0].getsockname()[1]
-    try:
-        yield listener
-    finally:
-        listener.closed.set()
-        server.close()
-        await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from openai import InvalidWebhookSignatureError, OpenAI
@@ -15,6 +15,7 @@ from tests.faults.processes import until
 LOCAL = {"allow": ["127.0.0.0/8"]}
 """Settings of a server that may call receivers on this machine."""
 SDK = OpenAI(api_key="unused")
+AnyReceiver = TypeVar("AnyReceiver", bound="Receiver")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,13 @@ def verified(body: bytes, head: dict[str, str], secrets: Sequence[str]) -> bool:
 
 @asynccontextmanager
 async def receiving() -> AsyncGenerator[Receiver]:
-    receiver = Receiver()
+    async with reached(Receiver()) as receiver:
+        yield receiver
+
+
+@asynccontextmanager
+async def reached(receiver: AnyReceiver) -> AsyncGenerator[AnyReceiver]:
+    """Let it be called at its port while the block runs."""
     server = await asyncio.start_server(receiver.handle, "127.0.0.1", 0)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
