@@ -1,8 +1,10 @@
 """Transactions: what is committed together, what is undone alone, and what outlives a fault."""
 
 import asyncio
+import gc
 import threading
 import time
+import warnings
 from collections.abc import AsyncGenerator, Generator
 
 import psycopg
@@ -13,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.runs.workers import eventually, opened
 from tests.support.postgres import Postgres, sqlalchemy_url
 from threadloom.db.database import Database
+from threadloom.db.engine import create_engine
 from threadloom.db.frozen import end_frozen
 from threadloom.db.notify import MAX_PAYLOAD, payloads
 from threadloom.db.signal import Bell
@@ -208,6 +211,35 @@ async def test_a_connection_that_is_lost_under_its_action_fails_it(postgres_url:
         with pytest.raises(SQLAlchemyError):
             await one.write(execute, "SELECT pg_terminate_backend(pg_backend_pid())")
         assert await one.write(count) == 0
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_a_lost_connection_leaves_no_cursor_open(postgres_url: str, is_asked: bool) -> None:
+    """What reads piece by piece is the driver's own cursor, and the driver warns of one that nobody closed."""
+    engine = create_engine(postgres_url)
+
+    def cut_off(process: int) -> None:
+        with engine.begin() as other:
+            other.execute(text(f"SELECT pg_terminate_backend({process}, 5000)"))
+
+    def read_in_pieces(tx: Tx) -> None:
+        process = tx.session.scalar(text("SELECT pg_backend_pid()"))
+        if not is_asked:
+            cut_off(process)
+        numbers = text("SELECT generate_series(1, 9)")
+        with tx.session.execute(numbers, execution_options={"yield_per": 1}) as rows:
+            if is_asked:
+                cut_off(process)
+            rows.all()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        async with opened(postgres_url) as one:
+            with pytest.raises(SQLAlchemyError):
+                await one.write(read_in_pieces)
+            assert await one.write(count) == 0
+        gc.collect()
+    assert [str(each.message) for each in told if each.category is ResourceWarning] == []
 
 
 class Crossing:

@@ -8,7 +8,7 @@ from typing import Any, Final, LiteralString
 import sqlalchemy
 from psycopg import Connection as Psycopg
 from sqlalchemy import Connection, Engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import NullPool
 
 from threadloom.db.columns import dumps, loads
@@ -59,8 +59,10 @@ def create_engine(url: str, *, patient: bool = False) -> Engine:
     if sqlite:
         event.listen(engine, "connect", prepare_sqlite)
         event.listen(engine, "begin", begin_sqlite)
-    elif not patient:
-        Bounds(engine)
+    else:
+        event.listen(engine, "handle_error", close_lost)
+        if not patient:
+            Bounds(engine)
     return engine
 
 
@@ -110,6 +112,13 @@ class Bounds:
     def _on_begin(self, connection: Connection) -> None:
         if self._pooled:
             connection.exec_driver_sql(bounds(local=True))
+
+
+def close_lost(context: ExceptionContext) -> None:
+    """Close the cursor whose connection was lost: SQLAlchemy leaves it open, and the driver warns of one that read piece by piece."""
+    execution = context.execution_context
+    if context.is_disconnect and execution is not None:
+        execution.cursor.close()
 
 
 def is_pooled(connection: "Psycopg[Any]") -> bool:
