@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import random
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +64,18 @@ class Outcome:
         return percentile([one.seconds for one in self.accepted] or [0.0], share)
 
 
+def evenly(rate: float, seconds: float) -> Sequence[float]:
+    """When requests leave: seconds after the begin."""
+    return [number / rate for number in range(int(rate * seconds))]
+
+
+def at_random(rate: float, seconds: float) -> Sequence[float]:
+    """The same, as many people who know nothing of each other ask: now and then some meet."""
+    dice = random.Random(8484)
+    times = itertools.accumulate(dice.expovariate(rate) for _ in itertools.repeat(None))
+    return list(itertools.takewhile(lambda time: time < seconds, times))
+
+
 class Client(asyncio.Protocol):
     """A kept-alive connection: one request at a time, parsed just enough."""
 
@@ -109,7 +123,7 @@ class Client(asyncio.Protocol):
 
 
 class Load:
-    """Requests in turn, `rate` a second, for a while, on connections to all ports alike."""
+    """Requests in turn, each when its time has come, on connections to all ports alike."""
 
     def __init__(self, ports: Sequence[int], kinds: Sequence[tuple[str, Request]]) -> None:
         self._ports = itertools.cycle(ports)
@@ -119,16 +133,16 @@ class Load:
         self._outcome = Outcome()
         self._began = 0.0
 
-    async def run(self, rate: float, seconds: float, *, patience: float = 20.0) -> Outcome:
+    async def run(self, arrivals: Sequence[float], *, patience: float = 20.0) -> Outcome:
         self._outcome = outcome = Outcome()
         self._began = began = time.perf_counter()
-        sent, total = 0, int(rate * seconds)
+        sent = 0
         async with asyncio.TaskGroup() as tasks:
-            while sent < total:
-                due = min(total, int((time.perf_counter() - began) * rate) + 1)
+            while sent < len(arrivals):
+                elapsed = time.perf_counter() - began
+                due = bisect_right(arrivals, elapsed)
                 if sent < due:
-                    late = time.perf_counter() - began - sent / rate
-                    outcome.lag = max(outcome.lag, late)
+                    outcome.lag = max(outcome.lag, elapsed - arrivals[sent])
                 for _ in range(due - sent):
                     self._send(tasks, *self._kinds[sent % len(self._kinds)])
                     sent += 1

@@ -15,7 +15,6 @@ from tests.api.wire import get, make_assistant, make_run, make_thread, post
 from tests.faults.processes import until
 from tests.support.server import Running, running_server
 from threadloom.api import gate
-from threadloom.api.gate import FEW
 from threadloom.db.lane import VISITOR
 from threadloom.db.rows import ThreadRow
 from threadloom.db.tx import Tx
@@ -30,7 +29,7 @@ BUSY = "The server is currently overloaded with other requests. Please try again
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A crowded machine takes longer to begin a transaction than a request may wait in a crowd."""
-    monkeypatch.setattr(gate, "CROWDED_PATIENCE", 20.0)
+    monkeypatch.setattr(gate, "PATIENCE", 20.0)
 
 
 @pytest.fixture
@@ -155,7 +154,7 @@ async def test_open_streams_take_no_place(narrow: Running, model: ScriptedModel)
 async def test_who_waits_too_long_in_a_crowd_is_refused_and_nothing_is_written(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "CROWDED_PATIENCE", 0.1)
+    monkeypatch.setattr(gate, "PATIENCE", 0.1)
     models = ScriptedModels(ScriptedModel())
     async with running_server(database_url, models, with_worker=False) as server:
         server.check.expected_statuses = {503}
@@ -167,17 +166,85 @@ async def test_who_waits_too_long_in_a_crowd_is_refused_and_nothing_is_written(
         assert await server.database.read(threads) == 0
 
 
-async def test_few_are_let_into_a_crowd(database_url: str) -> None:
+@pytest.fixture
+async def wide(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Running]:
+    """A server for bursts of twenty, whose time for crowds goes on when `pass_time` says so."""
+    monkeypatch.setattr(gate, "PERIOD", 60.0)
+    monkeypatch.setattr(gate, "SILENCE", 600.0)
     models = ScriptedModels(ScriptedModel())
-    async with (
-        running_server(database_url, models, with_worker=False) as server,
-        server.http() as raw,
-        waiting(server, FEW),
-    ):
-        server.check.expected_statuses = {503}
+    settings = {"server": {"port": 0, "max_requests": 20}}
+    async with running_server(
+        database_url, models, settings=settings, with_worker=False
+    ) as running:
+        running.check.expected_statuses = {503}
+        yield running
+
+
+def pass_time(server: Running, seconds: float = 60.0) -> None:
+    crowd = server.context.gate.crowd
+    assert crowd is not None
+    crowd.since -= seconds
+
+
+def refuse(server: Running, times: int) -> None:
+    for _ in range(times):
         server.context.gate.refusal()
-        assert (await raw.post("/threads", json={})).status_code == 503
-        assert (await raw.get("/assistants")).status_code == 200
+
+
+async def places(server: Running) -> int:
+    """How many of a burst of ten are let in while nothing is written."""
+    async with AsyncExitStack() as stack:
+        others = [await stack.enter_async_context(server.http()) for _ in range(9)]
+        async with waiting(server, 1):
+            burst = [asyncio.create_task(one.post("/threads", json={})) for one in others]
+            await until(lambda: answered_or_inside(server, burst), "they are let in or refused")
+            let_in = 1 + sum(not one.done() for one in burst)
+        await asyncio.gather(*burst)
+        return let_in
+
+
+def answered_or_inside(server: Running, burst: Sequence[asyncio.Task[httpx2.Response]]) -> bool:
+    return server.context.gate.active == 1 + sum(not one.done() for one in burst)
+
+
+async def test_one_at_a_time_waits_in_a_crowd(wide: Running) -> None:
+    refuse(wide, 1)
+    assert await places(wide) == 1
+
+
+async def test_a_crowd_is_over_once_what_comes_fits(wide: Running) -> None:
+    """A refusal now and then, as when two meet, does not keep it up."""
+    async with wide.http() as raw:
+        await get(raw, "/assistants")  # from here on the key is known
+        refuse(wide, 1)
+        await get(raw, "/assistants")
+        pass_time(wide)
+        assert await places(wide) == 4
+        for _ in range(30):  # five in six have to be let in by now
+            await get(raw, "/assistants")
+        pass_time(wide)
+        await get(raw, "/assistants")
+        pass_time(wide)
+        assert await places(wide) == 10
+        assert wide.context.gate.crowd is None
+
+
+async def test_a_crowd_goes_on_while_many_are_refused(wide: Running) -> None:
+    async with wide.http() as raw:
+        await get(raw, "/assistants")
+        refuse(wide, 2)
+        await get(raw, "/assistants")
+        pass_time(wide)
+        assert await places(wide) == 1
+        refuse(wide, 40)
+        pass_time(wide)
+        assert await places(wide) == 1
+
+
+async def test_a_crowd_of_which_nothing_was_heard_for_long_is_over(wide: Running) -> None:
+    refuse(wide, 40)
+    pass_time(wide, 600)
+    assert await places(wide) == 10
 
 
 @pytest.mark.parametrize("has_key", [True, False], ids=["a client", "anybody"])

@@ -90,7 +90,7 @@ class Protocol(HttpToolsProtocol):
         if self._is_beyond:
             metrics.HTTP_REFUSED.add()
             return Overloaded("The server has too many open connections.")
-        if self._gate.is_full(self._parser.get_method().decode()) and self._has_little_to_say():
+        if self._gate.is_full() and self._has_little_to_say():
             return self._gate.refusal()
         return None
 

@@ -69,7 +69,7 @@ class Edge:
         structlog.contextvars.bind_contextvars(request_id=answer.request_id)  # of this task alone
         try:
             if scope["path"] not in UNGATED_PATHS:
-                answer.admission = self._gate.enter(scope["method"])
+                answer.admission = self._gate.enter()
             refuse_nul(scope)
             await self._authenticate(scope)
             VISITOR.set(answer.admission)

@@ -1,25 +1,61 @@
 """Who is let in: a burst queues, a flood is refused before it costs much.
 
-Up to `max_requests` are worked on at once. Once more have come the server is crowded, until none was refused for a while: requests are
-let in only while few wait, and those that wait too long for their first transaction are refused as well. So what is let in does not
-wait behind the flood. A burst that fits waits its turn, however long: SDKs give up after two refusals.
+Up to `max_requests` are worked on at once. Once more have come the server is crowded: at first a single request may wait for the database,
+and who waits too long for a first transaction is refused as well. So what is let in does not wait behind the flood. Each second the server
+looks back, and lets more wait if what came would have fitted, until all is as before. A burst that fits waits its turn, however long: SDKs
+give up after two refusals.
 """
 
 import time
+from dataclasses import dataclass, field
 
 from starlette.types import Message, Receive
 
 from threadloom.errors import Overloaded
 from threadloom.telemetry import metrics
 
-CROWDED_FOR = 3.0
-"""Seconds without a refusal after which the server is not crowded any more."""
-FEW = 1
-"""Reading requests, and as many writing ones, that may wait for the database while the server is crowded."""
-CROWDED_PATIENCE = 0.02
-"""Seconds that one of them may wait."""
+PATIENCE = 0.02
+"""Seconds that a request in a crowd may wait for its first transaction, and for each that may wait with it."""
+PERIOD = 1.0
+"""Seconds after which a crowded server looks back."""
+SILENCE = 10.0
+"""Seconds after which nothing is known about a crowd any more."""
+STEP = 4
+"""How many times as many may wait after a period in which all would have fitted."""
 SPREAD = 16
-READS = frozenset({"GET", "HEAD"})
+
+
+@dataclass(eq=False)
+class Crowd:
+    """A period of a crowded server: how many may wait for the database, and what became of those who came.
+
+    More than one make each other slow: with two, each takes twice as long, and a third more is answered.
+    """
+
+    room: int = 1
+    since: float = field(default_factory=time.monotonic)
+    let_in: int = 0
+    refused: int = 0
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.since
+
+    @property
+    def patience(self) -> float:
+        return PATIENCE * self.room
+
+    @property
+    def fits(self) -> bool:
+        """Whether requests come more slowly than they are served.
+
+        If as fast, all lengths of a queue with `room` places are equally likely, and it is full for one request in `room + 1` (M/M/1/K).
+        To wait for the last refusal instead would keep a server crowded for ever: now and then any two requests meet.
+        """
+        return self.refused * (self.room + 1) <= self.let_in + self.refused
+
+    def following(self) -> "Crowd":
+        return Crowd(self.room * STEP if self.fits else max(1, self.room // STEP))
 
 
 class Gate:
@@ -27,29 +63,37 @@ class Gate:
 
     def __init__(self, max_requests: int) -> None:
         self._max_requests = max_requests
-        self._crowded_until = 0.0
         self._refused = 0
+        self.crowd: Crowd | None = None
         self.active = 0
-        self.waiting = {True: 0, False: 0}
+        self.waiting = 0
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether somebody was refused not long ago: then it is no burst that ends by itself."""
-        return time.monotonic() < self._crowded_until
+    def is_full(self) -> bool:
+        """Whether who comes now is to be refused."""
+        crowd = self._look_back()
+        return self.active >= self._max_requests or (
+            crowd is not None and self.waiting >= crowd.room
+        )
 
-    def is_full(self, method: str) -> bool:
-        waiting = self.waiting[method in READS]
-        return self.active >= self._max_requests or (waiting >= FEW and self.is_crowded)
+    def _look_back(self) -> Crowd | None:
+        if (crowd := self.crowd) is not None and crowd.age >= PERIOD:
+            following = crowd.following()
+            is_over = crowd.age >= SILENCE or following.room >= self._max_requests
+            self.crowd = None if is_over else following
+        return self.crowd
 
-    def enter(self, method: str) -> "Admission":
+    def enter(self) -> "Admission":
         """Let a request in, which has to leave again. Raises Overloaded."""
-        if self.is_full(method):
+        if self.is_full():
             raise self.refusal()
-        return Admission(self, reads=method in READS)
+        if self.crowd is not None:
+            self.crowd.let_in += 1
+        return Admission(self)
 
     def refusal(self) -> Overloaded:
-        """Those who are refused together shall not come back together."""
-        self._crowded_until = time.monotonic() + CROWDED_FOR
+        """Those who are refused together shall not come back together. Database threads refuse too."""
+        crowd = self.crowd = self.crowd or Crowd()
+        crowd.refused += 1
         self._refused += 1
         metrics.HTTP_REFUSED.add()
         return Overloaded(retry_after=1 + self._refused % SPREAD / SPREAD)
@@ -62,9 +106,8 @@ class Admission:
     not while the server waits for its body: who sends slowly keeps nobody out.
     """
 
-    def __init__(self, gate: Gate, *, reads: bool) -> None:
+    def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._reads = reads
         self._is_inside = True
         self._is_waiting = False
         self._jobs = 0
@@ -95,14 +138,16 @@ class Admission:
     def _wait(self) -> None:
         if not self._is_waiting:
             self._is_waiting = True
-            self._gate.waiting[self._reads] += 1
+            self._gate.waiting += 1
 
     def served(self) -> None:
         if self._is_waiting:
             self._is_waiting = False
-            self._gate.waiting[self._reads] -= 1
+            self._gate.waiting -= 1
 
     def refusal(self, waited: float) -> Overloaded | None:
         """Only the first transaction is refused: later ones belong to something that has begun."""
-        is_late = self._is_inside and self._jobs == 1 and waited > CROWDED_PATIENCE
-        return self._gate.refusal() if is_late and self._gate.is_crowded else None
+        crowd = self._gate.crowd
+        if crowd is None or waited <= crowd.patience or self._jobs > 1 or not self._is_inside:
+            return None
+        return self._gate.refusal()
