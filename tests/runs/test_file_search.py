@@ -707,6 +707,25 @@ async def test_passages_of_every_search_can_be_cited(
     assert files == [["file-2"], ["file-1", "file-3"]]
 
 
+async def test_a_call_id_that_is_given_again_is_cited_as_the_later_search(
+    api: Api, model: ScriptedModel, search: ScriptedSearch
+) -> None:
+    for _ in range(2):  # some providers number the calls of each turn anew
+        model.plays(
+            ToolCallOpened(0, "call_0", "file_search"),
+            ToolCallDelta(0, "warranty"),
+            Finished("tool_calls", USAGE),
+        )
+    model.says("First 【0:0†a.txt】, then 【1:0†b(1).txt】.")
+    search.finds(WARRANTY)
+    search.finds(SHIPPING)
+    talk = await with_store(api)
+    assert (await talk.ask())["status"] == "completed"
+    assert 'marker="【1:0†b(1).txt】"' in heard(model)
+    cited = [one["file_citation"]["file_id"] for one in assert_cited((await talk.messages())[-1])]
+    assert cited == ["file-1", "file-2"]
+
+
 async def test_what_is_held_back_is_sent_before_a_refusal_or_a_call(
     api: Api, model: ScriptedModel, search: ScriptedSearch
 ) -> None:

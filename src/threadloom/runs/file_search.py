@@ -183,8 +183,9 @@ def begin(tx: Tx, run: RunRow, call_id: str) -> tuple[list[str], int]:
     gone = expired(tx, list(wanted))
     stores = [store for store in wanted if store in present and store not in gone]
     touch(tx, stores)
-    numbers = [search.id for search in searches_of(tx, run.id)]
-    return stores, numbers.index(call_id)
+    # Some providers number the calls of each turn anew: of several with this id the last one is meant.
+    numbers = {search.id: number for number, search in enumerate(searches_of(tx, run.id))}
+    return stores, numbers[call_id]
 
 
 def present_stores(project_id: str, store_ids: Iterable[str]) -> Select[str]:
