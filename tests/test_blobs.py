@@ -1,9 +1,11 @@
 """File bytes: the same conformance tests for a local directory, memory and S3."""
 
 import asyncio
+import errno
+import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import httpx2
 import orjson
 import pytest
 from obstore.store import GCSStore, MemoryStore
+from openai import AsyncOpenAI
 
 from tests.support.s3 import BUCKET, KEYS, running_s3
+from tests.support.server import Running
 from threadloom.blobs import PART, Blobs, open_blobs
 from threadloom.config import Settings
 from threadloom.errors import BlobMissing, StartError, StorageUnavailable
@@ -218,6 +222,40 @@ async def test_a_directory_forgets_what_a_killed_process_left(tmp_path: Path) ->
     unfinished.write_bytes(b"te")
     await blobs.delete([key])
     assert not unfinished.exists()
+
+
+async def test_an_upload_is_on_the_disk_before_it_is_acknowledged(
+    client: AsyncOpenAI, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def recorded(handle: int) -> None:
+        fsync(handle)
+        status = os.fstat(handle)
+        synced.append((status.st_ino, status.st_size))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    await client.files.create(file=("a.txt", b"x" * 2 * PART), purpose="assistants")
+    root = server.context.settings.data_dir / "files"
+    (blob,) = (path for path in root.rglob("*") if path.is_file())
+    # A name is there after a power cut only if its directory was synced, and that directory's name likewise.
+    assert (blob.stat().st_ino, 2 * PART) in synced
+    assert {blob.parent.stat().st_ino, root.stat().st_ino} <= {inode for inode, _ in synced}
+
+
+@pytest.mark.parametrize(("number", "taken"), [(errno.EINVAL, True), (errno.EIO, False)])
+async def test_a_disk_that_cannot_sync_is_told_from_one_that_fails_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, taken: bool
+) -> None:
+    blobs = open_blobs(file_settings(None, tmp_path))
+
+    def failing(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with nullcontext() if taken else pytest.raises(StorageUnavailable):
+        await write(blobs, b"text")
 
 
 async def test_another_directory_is_chosen_by_url(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """File bytes, behind obstore: a local directory, S3, GCS or Azure."""
 
 import asyncio
+import errno
+import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -45,7 +47,7 @@ class Blobs:
         return f"{key[:2]}/{key[2:]}"
 
     async def write(self, key: str, pieces: AsyncIterator[bytes]) -> int:
-        """Store what arrives and count it. Nothing can be read before all of it is there."""
+        """Store what arrives and count it. Nothing can be read before all of it is there; a power cut afterwards takes none of it."""
         written = 0
         with answering():
             async with obstore.open_writer_async(
@@ -53,6 +55,8 @@ class Blobs:
             ) as writer:
                 async for piece in pieces:
                     written += await writer.write(piece)
+            if isinstance(self._store, LocalStore):
+                await asyncio.to_thread(sync_blob, self._store, key)
         return written
 
     async def read(self, keys: Sequence[str]) -> AsyncGenerator[bytes]:
@@ -131,6 +135,27 @@ def write_all(file: IO[bytes], piece: bytes) -> None:
 def root(store: LocalStore) -> Path:
     assert store.prefix is not None  # open_blobs gives it one
     return store.prefix
+
+
+def sync_blob(store: LocalStore, key: str) -> None:
+    """The store leaves it to the system when what it wrote comes to the disk, and when the names of it and its directory do."""
+    blob = root(store) / key
+    for path in (blob, blob.parent, root(store)):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes are on the disk, or the names in a directory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if (
+            error.errno != errno.EINVAL
+        ):  # from file systems that cannot do it, for directories above all
+            raise
+    finally:
+        os.close(handle)
 
 
 def unlink(store: LocalStore, keys: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any, Literal, cast
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from threadloom.blobs import sync
 from threadloom.errors import StartError
 
 MANIFEST = "manifest.json"
@@ -148,8 +149,4 @@ def blobs_of(folder: Path, manifest: Manifest) -> Iterator[BlobEntry]:
 def sync_directories(folder: Path) -> None:
     """Names are on the disk only when their directory is."""
     for path, _, _ in os.walk(folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(Path(path))
