@@ -1,5 +1,6 @@
 """`threadloom db orphans`: what belongs to nothing is found, and removed only where that is safe."""
 
+import subprocess
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ from sqlalchemy import text
 
 from tests.api.wire import get, make_file
 from tests.keeping.places import Place, Places, migrated
+from tests.support.process import COMMAND, environment
 from tests.support.server import running_server
 from threadloom.db.engine import connect, create_engine
 from threadloom.errors import StartError
@@ -82,4 +84,25 @@ async def test_a_database_is_written_anew(places: Places, database: str) -> None
     with connect(engine) as connection:
         assert before
         assert connection.scalar(text(PAGES[database])) != before
+    engine.dispose()
+
+
+def test_a_database_without_room_for_it_is_left_as_it_was(places: Places) -> None:
+    place = migrated(places.new("sqlite"))
+    engine = create_engine(place.url)
+    with connect(engine, write=True) as connection, connection.begin():
+        connection.execute(text("CREATE TABLE kept AS SELECT randomblob(4000000) AS bytes"))
+    refused = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1000; exec {COMMAND} db compact"],  # no file larger than that
+        env=environment(**place.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("The database is as it was"), refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    with connect(engine) as connection:
+        assert connection.scalar(text("SELECT length(bytes) FROM kept")) == 4_000_000
     engine.dispose()

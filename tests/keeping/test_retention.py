@@ -195,6 +195,7 @@ async def test_a_purge_keeps_to_its_project_and_its_age(places: Places) -> None:
     ("arguments", "problem"),
     [
         (("--older-than", "old", "--what", "files"), "'old' is no age"),
+        (("--older-than", "1.2.3d", "--what", "files"), "'1.2.3d' is no age"),
         (("--older-than", "1d", "--what", "people"), "'people' cannot be purged"),
         (("--older-than", "1d", "--what", "files", "--project", "x"), "There is no project 'x'"),
     ],

@@ -92,5 +92,6 @@ async def orphans(settings: Settings, *, delete: bool) -> Orphans:
 
 
 async def compact(settings: Settings) -> None:
+    """Raises StartError."""
     async with open_database(settings) as database:
         await asyncio.to_thread(compact_database, database.direct)

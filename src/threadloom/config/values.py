@@ -6,13 +6,14 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(value: object) -> object:
     """`10m`, `15s`, `500ms` or a bare number of seconds."""
     if isinstance(value, str) and (
-        match := re.fullmatch(r"([\d.]+)\s*(ms|s|m|h|d)", value.strip())
+        match := re.fullmatch(rf"({NUMBER})\s*(ms|s|m|h|d)", value.strip())
     ):
         return float(match[1]) * UNITS[match[2]]
     return value
@@ -29,7 +30,7 @@ def written(duration: float) -> str:
 WRITTEN = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^[\d.]+\s*(ms|s|m|h|d)$"},
+        {"type": "string", "pattern": rf"^{NUMBER}\s*(ms|s|m|h|d)$"},
     ]
 }
 Duration = Annotated[
