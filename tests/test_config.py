@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from threadloom.config import Settings, load_settings, seconds, suggestion, variables
+from threadloom.config import (
+    Settings,
+    import_key,
+    load_settings,
+    seconds,
+    suggestion,
+    variables,
+)
 from threadloom.errors import StartError
 
 
@@ -35,6 +42,16 @@ def test_the_order_is_flag_environment_env_file_yaml_default(
     assert load().server.port == 3
     settings = load(server={"port": 4})
     assert (settings.server.port, settings.server.host) == (4, "yaml")
+
+
+def test_the_key_to_import_with_may_be_in_the_env_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / ".env").write_text("THREADLOOM_IMPORT__API_KEY=sk-file\n")
+    load()
+    assert import_key(None).get_secret_value() == "sk-file"
+    monkeypatch.setenv("THREADLOOM_IMPORT__API_KEY", "sk-environment")
+    assert import_key(None).get_secret_value() == "sk-environment"
 
 
 def test_an_empty_settings_file_sets_nothing(directory: Path) -> None:

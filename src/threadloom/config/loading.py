@@ -25,16 +25,19 @@ FAULT = PREFIX + "FAULT"
 """Not a setting, and on no page of settings: a test's order to fail (threadloom.faults)."""
 
 
+ENV_FILE = Path(".env")
+"""In the directory that the program was started in."""
+
 IMPORT_KEY = PREFIX + "IMPORT__API_KEY"
 """Not a setting either: the key of a server that `threadloom import --from-api` copies from."""
 
 
 def import_key(path: str | None) -> SecretStr:
-    """That key: from a file, from standard input (`-`), or from the environment. Raises StartError."""
+    """That key: from a file, from standard input (`-`), or from the environment or `.env`. Raises StartError."""
     try:
         match path:
             case None:
-                key = os.environ.get(IMPORT_KEY, "")
+                key = os.environ.get(IMPORT_KEY) or dotenv_values(ENV_FILE).get(IMPORT_KEY) or ""
             case "-":
                 key = sys.stdin.readline()
             case _:
@@ -59,7 +62,7 @@ def variable(name: str) -> str | None:
 
 
 def load_settings(
-    flags: Mapping[str, Any], *, config: Path | None = None, env_file: Path = Path(".env")
+    flags: Mapping[str, Any], *, config: Path | None = None, env_file: Path = ENV_FILE
 ) -> Settings:
     """Read every source once. Raises StartError with a sentence that names what is wrong."""
     refuse_unknown_variables([*os.environ, *dotenv_values(env_file)])
