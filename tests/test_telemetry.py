@@ -27,6 +27,7 @@ from tests.support.scenario import fail, use_everything, whole_server
 from tests.support.server import Running
 from threadloom.api.keys import Keys, ensure_project
 from threadloom.app import create_app
+from threadloom.db.rows import WebhookDeliveryRow
 from threadloom.db.tx import Tx
 from threadloom.exposition import listening
 from threadloom.telemetry import genai, metrics, tracing
@@ -370,15 +371,34 @@ def test_dashboard_and_alerts_name_metrics_that_exist() -> None:
     assert known <= named("\n".join(asked))
 
 
-def test_failed_code_alerts_where_a_runner_starts_the_sandboxes() -> None:
-    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
-    (alert,) = (
-        rule["expr"]
-        for rule in rules["groups"][0]["rules"]
-        if rule["alert"] == "ThreadloomSandboxesDoNotStart"
-    )
+@pytest.fixture(scope="module")
+def rules() -> dict[str, dict[str, Any]]:
+    """The alert rules by name."""
+    file = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    return {rule["alert"]: rule for group in file["groups"] for rule in group["rules"]}
+
+
+def test_failed_code_alerts_where_a_runner_starts_the_sandboxes(
+    rules: dict[str, dict[str, Any]],
+) -> None:
     name = metrics.TOOL_CALLS.name
-    assert f'{name}_count{{tool="code_interpreter",outcome="failed"}}' in alert
+    calls = f'{name}_count{{tool="code_interpreter",outcome="failed"}}'
+    assert calls in rules["ThreadloomSandboxesDoNotStart"]["expr"]
+
+
+def test_somebody_elses_webhook_endpoint_wakes_nobody_up(rules: dict[str, dict[str, Any]]) -> None:
+    queues = f"{metrics.QUEUE_OLDEST.name}|{metrics.QUEUE_DUE.name}"
+    webhooks = WebhookDeliveryRow.__tablename__
+    asked = {
+        (rule["labels"]["severity"], selector)
+        for rule in rules.values()
+        for selector in re.findall(rf"(?:{queues})(?:\{{(.*?)\}})?", rule["expr"])
+    }
+    assert asked == {
+        ("critical", f'queue!="{webhooks}"'),
+        ("warning", f'queue!="{webhooks}"'),
+        ("warning", f'queue="{webhooks}"'),
+    }
 
 
 SMALL = ("keys", "status", "init", "healthcheck", "limits")
