@@ -261,3 +261,61 @@ async def test_what_retention_would_delete_at_once_is_not_brought_along(
         id_of("file-", 1): why.format("files"),
         id_of("vs_", 1): why.format("vector_stores"),
     }
+
+
+@pytest.mark.parametrize(
+    ("write", "root"),
+    [(write_directory, "saved"), (write_zip, "saved.zip"), (write_tar, "saved.tar.gz")],
+)
+async def test_names_that_only_begin_like_a_files_id_hide_no_objects(
+    write: Write, root: str, sqlite_place: Place, tmp_path: Path
+) -> None:
+    short = file(4, b'{"object": "thread"}', "short.json") | {"id": "file-abc"}
+    entries = {
+        "assistant-support.json": orjson.dumps(assistant(1)),
+        "assistant-page-1.json": page(assistant(2)),
+        "file-list.json": page(file(3, b"[1]", "data.json"), short),
+        "assistant-export/messages.jsonl": lines(thread(1), message(1)),
+        "assistant-customerconversations/all.jsonl": lines(thread(2)),
+        f"files/{id_of('file-', 3)}/data.json": b"[1]",
+        "files/file-abc/short.json": b'{"object": "thread"}',
+    }
+    archive = str(write(tmp_path / root, entries))
+    report = await sqlite_place.commands.json("import", archive)
+    kinds = {"assistants": 2, "files": 2, "threads": 2, "messages": 1}
+    assert (report["imported"], report["reasons"]) == (kinds, [])
+    again = await sqlite_place.commands.json("import", archive)
+    assert (again["present"], again["reasons"]) == (kinds, [])
+
+
+async def test_one_file_of_objects_may_be_called_as_it_likes(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    write_directory(tmp_path, {"assistant-page-1.json": page(assistant(1))})
+    report = await sqlite_place.commands.json("import", str(tmp_path / "assistant-page-1.json"))
+    assert report["imported"] == {"assistants": 1}
+
+
+async def test_json_that_is_content_by_its_name_but_of_no_file_is_told_of(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    made = id_of("assistant-", 9)
+    entries = {
+        "files.json": page(file(1, b"[1]", "a.json"), file(2, b"[2]", "b.json")),
+        f"{id_of('file-', 1)}/a.json": b"[1]",
+        f"{id_of('file-', 1)}/file.json": page(assistant(1)),
+        f"{id_of('file-', 2)}/b.json": b"too long",
+        f"{made}/all.jsonl": lines(thread(1)),
+        f"{made}.json": page(assistant(2)),
+    }
+    archive = str(write_directory(tmp_path / "saved", entries))
+    report = await sqlite_place.commands.json("import", archive)
+    assert report["imported"] == {"files": 1}
+    told = {one["where"]: one["reason"] for one in report["reasons"]}
+    assert told.keys() == {
+        "files.json",
+        f"{id_of('file-', 1)}/file.json",
+        f"{made}/all.jsonl",
+        f"{made}.json",
+    }
+    assert told[f"{made}.json"].endswith("if it holds objects, rename it")

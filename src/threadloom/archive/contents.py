@@ -1,7 +1,6 @@
 """Bytes of files: where they are in an archive, and their way into the file storage."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,6 +9,7 @@ from typing import Protocol
 from sqlalchemy.exc import IntegrityError
 
 from threadloom.archive.entries import DAMAGED, Entries, Entry
+from threadloom.archive.saved import MADE_ID
 from threadloom.archive.saved_files import (
     SavedFile,
 )
@@ -23,8 +23,6 @@ from threadloom.db.tx import ProjectTx
 from threadloom.files.strays import keep, new_blob
 
 PIECE = 1024 * 1024
-AN_ID = re.compile("(file|assistant)-[A-Za-z0-9]{16,}")
-"""What a folder is called that belongs to one file, also to one that the archive does not have."""
 Pieces = Callable[[], AsyncIterator[bytes]]
 
 
@@ -68,14 +66,14 @@ class ArchivedContents:
         return fitting[0]
 
     def _called(self, file: SavedFile) -> list[tuple[str, int]]:
-        """Entries with the file's name, but not what lies in the folder of another file."""
+        """Entries with the file's name, but not what lies in the folder of another file, also of one that the archive does not have."""
         named = self._spool.contents_named(file.filename)
         folders = {path: PurePosixPath(path).parent.name for path, _ in named}
         others = self._spool.known([*folders.values()])
         return [
             (path, size)
             for path, size in named
-            if folders[path] not in others and not AN_ID.fullmatch(folders[path])
+            if folders[path] not in others and not MADE_ID.fullmatch(folders[path])
         ]
 
     def each(self, places: Sequence[str]) -> Iterator[tuple[str, Pieces]]:

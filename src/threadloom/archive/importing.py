@@ -115,6 +115,8 @@ class Import:
             outcome, new = await self.storage.project.read(look_at_files, items)
             self._note(outcome)
             self.advance(len(items) - len(new))
+            for item_id in {one.saved.id for one in items} - {one.saved.id for one in new}:
+                self.spool.pass_over(item_id)
             for item in new:
                 try:
                     places.setdefault(self._place(item), []).append(item)

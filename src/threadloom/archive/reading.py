@@ -10,6 +10,7 @@ from threadloom.archive.entries import DAMAGED, Entries, Entry
 from threadloom.archive.history import SavedRun, SavedStep
 from threadloom.archive.report import Report
 from threadloom.archive.saved import (
+    MADE_ID,
     Saved,
     SavedAssistant,
     SavedMessage,
@@ -35,6 +36,8 @@ JSON = (".json", *LINES)
 FAULTS = 100
 """Of each entry; the objects of kinds that we know are told of one by one."""
 FILE_ID = re.compile(r"(?:file[-_]|assistant-)[A-Za-z0-9_-]{1,120}")
+"""What may be an id: also `file-list` and `assistant-export`, unless it is a `MADE_ID`."""
+CONTENT = "by its name or its folder's it is the content of a file, and no file of the archive has it: if it holds objects, rename it"
 
 
 def read_all(entries: Entries, spool: Spool, report: Report, now: int) -> None:
@@ -43,23 +46,45 @@ def read_all(entries: Entries, spool: Spool, report: Report, now: int) -> None:
     def refused(path: str, reason: str) -> None:
         report.skip("entries", "", path, reason)
 
+    unclear: dict[str, str] = {}
     for entry in entries.all(refused):
         try:
-            read_entry(entry, spool, report, now)
+            owner = owner_of(entry)
+            if not entry.path.lower().endswith(JSON):
+                spool.add_content(entry.path, entry.size)
+            elif owner is None:
+                read_entry(entry, spool, report, now)
+            elif MADE_ID.fullmatch(owner):
+                spool.add_content(entry.path, entry.size, owner=owner, reason=CONTENT)
+            else:
+                unclear[entry.path] = owner
+        except DAMAGED as error:
+            refused(entry.path, f"it cannot be read: {type(error).__name__}")
+    # Whether the archive has a file with such an id is known only now.
+    for entry in entries.some(list(unclear)):
+        try:
+            if spool.has_file(unclear[entry.path]):
+                spool.add_content(entry.path, entry.size, owner=unclear[entry.path], reason=CONTENT)
+            else:
+                read_entry(entry, spool, report, now)
         except DAMAGED as error:
             refused(entry.path, f"it cannot be read: {type(error).__name__}")
 
 
-def read_entry(entry: Entry, spool: Spool, report: Report, now: int) -> None:
-    """An entry that is the content of a file by its name is not looked into."""
+def owner_of(entry: Entry) -> str | None:
+    """The id of the file whose content an entry may be, by its folder's name or its own."""
     folder, _, name = entry.path.rpartition("/")
+    parent = folder.rpartition("/")[2]
+    if FILE_ID.fullmatch(parent):
+        return parent
     stem, dot, extension = name.partition(".")
-    if FILE_ID.fullmatch(folder.rpartition("/")[2]) or not name.lower().endswith(JSON):
-        spool.add_content(entry.path, entry.size)
-        return
     if FILE_ID.fullmatch(stem) and not is_its_object(entry, stem, dot + extension):
-        spool.add_content(entry.path, entry.size)
-        return
+        return stem
+    return None
+
+
+def read_entry(entry: Entry, spool: Spool, report: Report, now: int) -> None:
+    """The objects of an entry, or why there are none."""
     faults: list[tuple[str, str]] = []
     count = 0
 

@@ -1,5 +1,6 @@
 """Objects as people saved them: checked like what clients send, but what is unknown is ignored and what is missing has its default."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -53,6 +54,8 @@ StepId = Annotated[str, Field(pattern=f"^step_{REST}")]
 StoreId = Annotated[str, Field(pattern=f"^vs_{REST}")]
 FileId = Annotated[str, Field(pattern=f"^(file[-_]|assistant-){REST}")]
 """Azure's begin with `assistant-`."""
+MADE_ID = re.compile("(?:file[-_]|assistant-)(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,}")
+"""A file's id as servers make them, and no word that people call a folder by."""
 AnyId = Annotated[str, Field(max_length=128)]
 """An id that an object only names."""
 Pairs = Annotated[Metadata, null_is({})]

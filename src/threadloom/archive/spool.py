@@ -18,10 +18,11 @@ SCHEMA = """
     );
     CREATE INDEX parts ON objects (kind, parent);
     CREATE TABLE contents (
-        path TEXT PRIMARY KEY, name TEXT, folder TEXT, size INT, reason TEXT, used INT
+        path TEXT PRIMARY KEY, name TEXT, folder TEXT, size INT, owner TEXT, reason TEXT, used INT
     ) WITHOUT ROWID;
     CREATE INDEX named ON contents (name);
     CREATE INDEX placed ON contents (folder);
+    CREATE INDEX owned ON contents (owner);
 """
 ORDER = """
     created_at, CASE newest_first WHEN 0 THEN page END, CASE newest_first WHEN 1 THEN page END DESC, place
@@ -67,15 +68,25 @@ class Spool:
             None if old[0] == body else "it is there twice, and the two differ: the first is taken"
         )
 
-    def add_content(self, path: str, size: int, reason: str | None = None) -> None:
-        """An entry that may be the content of a file; if it is not, the reason tells why it was not read."""
+    def add_content(
+        self, path: str, size: int, *, owner: str | None = None, reason: str | None = None
+    ) -> None:
+        """An entry that may be the content of a file: of `owner`, if it bears its id. The reason tells why it was not read else."""
         folder, _, name = path.rpartition("/")
-        values = (path, name, folder.rpartition("/")[2], size, reason)
-        self._sql.execute("INSERT OR IGNORE INTO contents VALUES (?,?,?,?,?,0)", values)
+        values = (path, name, folder.rpartition("/")[2], size, owner, reason)
+        self._sql.execute("INSERT OR IGNORE INTO contents VALUES (?,?,?,?,?,?,0)", values)
 
     def use_content(self, path: str) -> None:
         """It is the content of a file, and may be that of others: people keep one original of what they uploaded often."""
         self._sql.execute("UPDATE contents SET used = 1 WHERE path = ?", (path,))
+
+    def pass_over(self, file_id: str) -> None:
+        """What bears this file's id is not asked for, and that is no fault of it: the file is there already, or is left out."""
+        self._sql.execute("UPDATE contents SET used = 1 WHERE owner = ?", (file_id,))
+
+    def has_file(self, file_id: str) -> bool:
+        found = self._sql.execute("SELECT kind FROM objects WHERE key = ?", (file_id,)).fetchone()
+        return found == ("file",)
 
     def unread(self) -> list[tuple[str, str]]:
         """JSON that is neither objects nor the content of a file, and why."""
@@ -85,6 +96,7 @@ class Spool:
 
     def forget(self, key: str) -> None:
         """It is not imported: for those that name it, it is not there."""
+        self.pass_over(key)
         self._sql.execute("DELETE FROM objects WHERE key = ?", (key,))
 
     def forget_whole(self, key: str) -> None:
