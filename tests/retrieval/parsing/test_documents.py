@@ -150,6 +150,28 @@ async def test_html_in_the_encoding_it_names(reader: Reader, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    "named",
+    ["utf-16", "utf-16be", "undefined", "unicode_escape", "utf-7", "idna", "cp037", "hex", "none"],
+)
+async def test_an_encoding_that_html_cannot_be_in_is_not_believed(
+    named: str, reader: Reader, tmp_path: Path
+) -> None:
+    text = r"C:\new +AEE- a.xn--mnchen-3ya.b"
+    page = f'<meta charset="{named}"><p>{text}</p>'
+    path = tmp_path / "page.html"
+    path.write_bytes(page.encode() + b" " * (len(page) % 2))
+    assert text_of(await reader.chunks(path)) == text
+
+
+async def test_the_mark_of_a_page_counts_more_than_what_it_says(
+    reader: Reader, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_bytes(f'<meta charset="windows-1252"><p>{GREETING}</p>'.encode("utf-8-sig"))
+    assert text_of(await reader.chunks(path)) == GREETING
+
+
+@pytest.mark.parametrize(
     "encoding",
     ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "cp1252"],
 )

@@ -1,6 +1,8 @@
 """HTML to text: blocks as paragraphs, tables as rows, and nothing that a browser would not show."""
 
+import codecs
 import re
+from contextlib import suppress
 
 from threadloom.retrieval.parsing.blocks import Blocks
 from threadloom.retrieval.parsing.decoding import decode
@@ -51,6 +53,8 @@ CHARSET = re.compile(
     rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE
 )
 SAMPLE = 4096
+# A page that names its encoding in ASCII is in one that reads ASCII so. UTF-16 does not, nor EBCDIC, nor what only Python calls encodings.
+ASCII = rb"<A>\u0041+AEE-.xn--mnchen-3ya"
 BULLET = "- "
 # Stands for a `<br>` until white space has been made equal; no HTML can hold it.
 BREAK = "\0"
@@ -73,13 +77,19 @@ def read_html(data: bytes) -> Section:
 
 
 def html_text(data: bytes) -> str:
-    """By the page's own word on its encoding, if it says one that exists and fits."""
-    if found := CHARSET.search(data[:SAMPLE]):
-        try:
-            return data.decode(found[1].decode())
-        except (LookupError, UnicodeDecodeError):
-            pass
+    """By the page's own word on its encoding, if it says one that exists and fits; a mark at its beginning counts more."""
+    found = CHARSET.search(data[:SAMPLE])
+    if found and not data.startswith(codecs.BOM_UTF8):
+        with suppress(LookupError, UnicodeError):
+            return decode_named(data, found[1].decode())
     return decode(data)
+
+
+def decode_named(data: bytes, encoding: str) -> str:
+    """Raises LookupError or UnicodeError for an encoding that this page is not in."""
+    if ASCII.decode(encoding) != ASCII.decode():
+        raise LookupError(encoding)
+    return data.decode(encoding)
 
 
 class Page:
