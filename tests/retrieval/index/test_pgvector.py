@@ -10,6 +10,7 @@ from sqlalchemy import delete, make_url, text
 from tests.retrieval.index.checks import DIMENSIONS, assert_like_brute_force, some_files
 from tests.retrieval.index.conftest import MEMORY, PACKED
 from tests.retrieval.index.rows import MODEL, Filled, clustered, filled_store
+from tests.runs.workers import opened
 from threadloom.config import Settings
 from threadloom.db.database import Database
 from threadloom.db.engine import create_engine
@@ -18,9 +19,10 @@ from threadloom.db.tx import Tx
 from threadloom.errors import StartError
 from threadloom.retrieval.index.faiss_index import FaissIndex
 from threadloom.retrieval.index.opening import open_index
-from threadloom.retrieval.index.pgvector_graphs import Graphs
-from threadloom.retrieval.index.pgvector_index import PgvectorIndex
+from threadloom.retrieval.index.pgvector_graphs import TRY_LOCK, Graphs, graph_name
+from threadloom.retrieval.index.pgvector_index import PAUSE, PgvectorIndex
 from threadloom.retrieval.index.pgvector_table import Asked, approximate_statement, prepare
+from threadloom.testing import FrozenClock
 
 on_sqlite = pytest.mark.parametrize("kind", ["flat on sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("kind", ["pgvector on postgresql"], indirect=True)
@@ -138,6 +140,47 @@ async def test_a_graph_that_was_left_unfinished_is_made_again(
     await asyncio.to_thread(made.build, store.id, MODEL, DIMENSIONS)
     assert await database.read(invalid_graphs) == 0
     await index.close()
+
+
+@on_postgres
+@pytest.mark.parametrize("obstacle", ["killed", "locked"])
+async def test_a_graph_that_could_not_be_built_is_tried_again_after_a_while(
+    database_url: str, tmp_path: Path, chance: np.random.Generator, obstacle: str
+) -> None:
+    clock = FrozenClock()
+    async with opened(database_url, clock=clock) as database:
+        store = await filled_store(database, *some_files(chance, 60))
+        index = await brought_up(database, tmp_path, store)
+        query = clustered(chance, 1, DIMENSIONS)[0]
+        with database.engine.connect() as other:
+            if obstacle == "killed":  # once it waits for this transaction, which might have written
+                other.execute(text("LOCK TABLE index_windows IN ROW EXCLUSIVE MODE"))
+                await assert_like_brute_force(index, store, query)
+                while not await database.read(building_killed):  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(0.01)
+            else:
+                name = graph_name(store.id, MODEL, DIMENSIONS)
+                other.execute(TRY_LOCK, {"name": name})
+                await assert_like_brute_force(index, store, query)
+            await index.idle()
+        await assert_like_brute_force(index, store, query)
+        await index.idle()
+        assert not await database.read(valid_graphs), "not at each search"
+        clock.advance(PAUSE)
+        await assert_like_brute_force(index, store, query)
+        await index.idle()
+        assert await database.read(valid_graphs) == 1
+        await index.close()
+
+
+def building_killed(tx: Tx) -> int:
+    building = "query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'"
+    found = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {building}"
+    return len(tx.session.scalars(text(found)).all())
+
+
+def valid_graphs(tx: Tx) -> int:
+    return len(graphs(tx)) - invalid_graphs(tx)
 
 
 def mark_invalid(tx: Tx) -> None:

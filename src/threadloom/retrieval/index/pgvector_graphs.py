@@ -27,12 +27,12 @@ class Graphs:
         self._engine = engine
         self._driver: Psycopg[Any] | None = None
 
-    def build(self, store_id: str, model: str, dimensions: int) -> None:
-        """Make the store's graph unless it is there, or is being made by another process. Takes minutes."""
-        name = f"{PREFIX}{store_id}_{crc32(f'{model}:{dimensions}'.encode()):08x}"
+    def build(self, store_id: str, model: str, dimensions: int) -> bool:
+        """Make the store's graph unless it is there. Takes minutes. False says that another process is making it."""
+        name = graph_name(store_id, model, dimensions)
         with self._connection() as connection:
             if not connection.scalar(TRY_LOCK, {"name": name}):
-                return
+                return False
             try:
                 if not connection.scalar(IS_VALID, {"name": name}):
                     # One that is there but not valid was left by a process that was killed while it built.
@@ -40,6 +40,7 @@ class Graphs:
                     connection.execute(text(statement(name, store_id, model, dimensions)))
             finally:
                 connection.execute(UNLOCK, {"name": name})
+        return True
 
     def sweep(self) -> None:
         """Remove the graphs of stores that are gone."""
@@ -57,6 +58,10 @@ class Graphs:
         driver = connection.connection.driver_connection
         self._driver = driver if isinstance(driver, Psycopg) else None
         return connection
+
+
+def graph_name(store_id: str, model: str, dimensions: int) -> str:
+    return f"{PREFIX}{store_id}_{crc32(f'{model}:{dimensions}'.encode()):08x}"
 
 
 def statement(name: str, store_id: str, model: str, dimensions: int) -> str:

@@ -1,10 +1,11 @@
 """The index of vector stores in PostgreSQL: pgvector for vectors, our own postings in this process for words."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from math import inf
 from pathlib import Path
-from typing import ParamSpec
 from weakref import WeakValueDictionary
 
 import structlog
@@ -23,8 +24,10 @@ from threadloom.retrieval.index.snapshots import MEASURED, Policy, Snapshot
 
 log = structlog.get_logger()
 
-
-P = ParamSpec("P")
+PAUSE = 300.0
+"""Seconds until a graph is tried again that was not built, or that another process was building."""
+Graph = tuple[str, str, int]
+"""A store, a model and its dimensions."""
 
 
 class PgvectorIndex:
@@ -45,7 +48,7 @@ class PgvectorIndex:
         )
         self._graphs = Graphs(database.direct)
         self._background = ThreadPoolExecutor(1, "graphs")
-        self._built: set[tuple[str, str, int]] = set()
+        self._build_at: dict[Graph, float] = {}
         self._written: dict[str, int] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._sweep_at = 0.0
@@ -61,7 +64,7 @@ class PgvectorIndex:
         # However many windows a chunk has, `limit` different chunks are among so many of them.
         asked = table.Asked(store.id, model, query, limit * within.widest, within.files)
         if within.windows > self._policy.scan:
-            self._build(store.id, model, query.size)
+            self._build((store.id, model, query.size))
             found = await self._database.read(table.approximate, asked)
             if len(found[0]) >= min(asked.count, within.windows):
                 return best_chunks(found, limit)
@@ -108,18 +111,30 @@ class PgvectorIndex:
             return
         self._sweep_at = self._database.clock.now() + SWEEP_EVERY
         await self._database.write(table.sweep)
-        self._background.submit(guarded, self._graphs.sweep)
+        self._background.submit(self._sweep_graphs)
 
-    def _build(self, store_id: str, model: str, dimensions: int) -> None:
-        key = (store_id, model, dimensions)
-        if key not in self._built:
-            self._built.add(key)
-            self._background.submit(guarded, self._graphs.build, *key)
+    def _sweep_graphs(self) -> None:
+        with warning():
+            self._graphs.sweep()
+
+    def _build(self, graph: Graph) -> None:
+        """In the background, unless that is done, or under way, or failed a moment ago."""
+        if self._database.clock.now() >= self._build_at.get(graph, 0.0):
+            self._build_at[graph] = inf
+            self._background.submit(self._try_to_build, graph)
+
+    def _try_to_build(self, graph: Graph) -> None:
+        is_there = False
+        with warning():
+            is_there = self._graphs.build(*graph)
+        if not is_there:
+            self._build_at[graph] = self._database.clock.now() + PAUSE
 
 
-def guarded(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+@contextmanager
+def warning() -> Generator[None]:
     """Searches find the same without a graph, only later."""
     try:
-        work(*args, **kwargs)
+        yield
     except SQLAlchemyError as error:
         log.warning("graph was not built", error=type(error).__name__)
