@@ -17,6 +17,7 @@ from tests.faults.processes import until
 from tests.keeping.world import fill
 from tests.support.server import running_server
 from tests.support.serving import answer, serving
+from threadloom.archive import remote
 from threadloom.testing import FakeSandbox, LineParser, ScriptedModel, ScriptedModels
 
 VERSION = "2024-05-01-preview"
@@ -146,3 +147,124 @@ async def test_a_server_that_refuses_is_told_of(
     assert "not both" in await refused("import")
     assert "There is no" in await refused("import", "nowhere")
     assert "no project" in await refused("export", "out", "--project", "nobody's")
+
+
+class BreakingOff(Azure):
+    """Breaks off each first answer in the middle, and some always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: set[str] = set()
+
+    async def handle(self, target: str, writer: asyncio.StreamWriter) -> None:
+        url = urlsplit(target)
+        query = parse_qs(url.query)
+        path = url.path + "".join(f"?{one}" for one in query.get("after", ()))
+        self.asked[path] += 1
+        whole = answer(self.bodies.get(path, page()), "content-type: application/json")
+        off = path in self.broken or (self.asked[path] == 1 and not path.endswith("/content"))
+        writer.write(whole[:-5] if off else whole)
+        await writer.drain()
+
+
+async def copied(place: Place, server: BreakingOff, ids: Path, *threads: int) -> Json:
+    """The report of an import from a server, with these threads."""
+    await asyncio.to_thread(ids.write_text, "\n".join(id_of("thread_", one) for one in threads))
+    async with serving(server.handle) as url:
+        return await place.commands.json("import", "--from-api", url, "--threads", str(ids))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks off is asked for again at once."""
+    monkeypatch.setenv("THREADLOOM_IMPORT__API_KEY", "secret")
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_answer_that_breaks_off_is_asked_for_again_and_costs_at_most_its_thread(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    server = BreakingOff()
+    for number in range(2, 5):
+        server.bodies[f"/threads/{id_of('thread_', number)}"] = orjson.dumps(thread(number))
+    off = f"/threads/{id_of('thread_', 2)}/messages"
+    senseless = f"/threads/{id_of('thread_', 3)}/runs"
+    server.broken.add(off)
+    server.bodies[senseless] = b"<html>"
+    report = await copied(sqlite_place, server, tmp_path / "ids", 1, 2, 3, 4)
+    assert report["imported"]["threads"] == 2
+    assert report["imported"]["messages"] == 3
+    told = {one["id"]: one["reason"] for one in report["reasons"] if one["kind"] == "threads"}
+    assert told == {
+        id_of(
+            "thread_", 2
+        ): f"the other server breaks off its answer to {off}: RemoteProtocolError",
+        id_of("thread_", 3): f"the other server answers {senseless} with something else than JSON",
+    }
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
+    sqlite_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [message(number, created_at=BEGAN + number) for number in range(4)]
+    monkeypatch.setattr(remote, "MAX_DOCUMENT", len(page(*said)) - 1)
+    server = BreakingOff()
+    path = f"/threads/{id_of('thread_', 1)}/messages"
+
+    async def handle(target: str, writer: asyncio.StreamWriter) -> None:
+        url, query = urlsplit(target), parse_qs(urlsplit(target).query)
+        if url.path != path:
+            await server.handle(target, writer)
+            return
+        first = 1 + int(query["after"][0][4:]) if "after" in query else 0
+        some = said[first : first + int(query["limit"][0])]
+        body = {"data": some, "has_more": some[-1] != said[-1]}
+        writer.write(answer(orjson.dumps(body)))
+
+    ids = tmp_path / "ids"
+    await asyncio.to_thread(ids.write_text, id_of("thread_", 1))
+    async with serving(handle) as url:
+        given = ("import", "--from-api", url, "--threads", str(ids))
+        report = await sqlite_place.commands.json(*given)
+        assert report["imported"]["messages"] == len(said)
+        said[2]["content"][0]["text"]["value"] = "x" * 10_000
+        report = await sqlite_place.commands.json(*given, "--dry-run")
+    reason = f"the other server's answer to {path} is too large"
+    assert [(one["id"], one["reason"]) for one in report["reasons"]][-1] == (
+        id_of("thread_", 1),
+        reason,
+    )
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_of_a_server_that_goes_away_what_was_read_is_imported(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    server = BreakingOff()
+    gone = id_of("thread_", 5)
+
+    async def handle(target: str, writer: asyncio.StreamWriter) -> None:
+        if gone in server.asked or urlsplit(target).path.endswith(gone):
+            server.asked[gone] += 1
+            writer.close()
+        else:
+            await server.handle(target, writer)
+
+    ids = tmp_path / "ids"
+    lost = [id_of("thread_", number) for number in range(5, 15)]
+    await asyncio.to_thread(ids.write_text, "\n".join([id_of("thread_", 1), *lost]))
+    async with serving(handle) as url:
+        given = ("--from-api", url, "--threads", str(ids))
+        report = await sqlite_place.commands.json("import", *given)
+    assert report["imported"]["messages"] == 3
+    told = {one["id"]: one["reason"] for one in report["reasons"] if one["kind"] == "threads"}
+    assert {one for one in lost if told[one] == "the other server has stopped answering"} == {
+        *lost[remote.GONE :]
+    }
+    assert all(
+        told[one].startswith(f"the other server does not answer /threads/{one}: ")
+        for one in lost[: remote.GONE]
+    )
+    assert server.asked[gone] == remote.GONE * remote.TRIES

@@ -3,10 +3,18 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx2
 import orjson
@@ -24,17 +32,30 @@ from threadloom.errors import StartError
 from threadloom.types.shared import JsonObject
 
 TRIES = 6
+GONE = 3
+"""Requests, one after the other, that had no answer with all tries: then no more are made."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 AGAIN = frozenset({408, 409, 429})
 OK, SERVER_FAULT = 200, 500
 TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
 PAGE = 100
+SMALLER = 4
+"""A page that is too large is asked for with so many times fewer objects."""
 ID = re.compile("[A-Za-z0-9_-]{1,128}")
 Advance = Callable[[int], None]
+T = TypeVar("T")
 
 
-class Refused(Exception):
-    """The other server says no; the text says how."""
+class Unanswered(Exception):
+    """The other server does not give what it was asked for; the text says how."""
+
+
+class TooLarge(Unanswered):
+    """It gives more than is read at once."""
+
+
+class Refused(Unanswered):
+    """It says no."""
 
     def __init__(self, status: int, path: str) -> None:
         super().__init__(f"the other server answers {path} with {status}")
@@ -47,6 +68,7 @@ class Assistants:
     def __init__(self, client: httpx2.AsyncClient, query: Mapping[str, str]) -> None:
         self._client = client
         self._query = dict(query)
+        self._unanswered = 0
 
     @classmethod
     @asynccontextmanager
@@ -70,16 +92,14 @@ class Assistants:
             yield cls(client, query)
 
     async def objects(self, path: str) -> AsyncIterator[JsonObject]:
-        """All objects of a list, oldest first. Raises Refused and StartError."""
+        """All objects of a list, oldest first. Raises Unanswered."""
         after: str | None = None
+        limit = PAGE
         while True:
-            query = {"limit": str(PAGE), "order": "asc"} | ({"after": after} if after else {})
-            page = await self.one(path, query)
+            page, limit = await self._page(path, limit, after)
             data: Any = page.get("data")
             if not isinstance(data, list):
-                raise StartError(
-                    f"The other server answers {path} with something else than a list."
-                )
+                raise Unanswered(f"the other server answers {path} with something else than a list")
             for one in data:  # pyright: ignore[reportUnknownVariableType] - any JSON
                 if isinstance(one, dict):
                     yield one  # pyright: ignore[reportUnknownVariableType] - any JSON
@@ -88,64 +108,90 @@ class Assistants:
                 return
             after = last
 
+    async def _page(self, path: str, limit: int, after: str | None) -> tuple[JsonObject, int]:
+        """A page of at most so many objects, or of fewer if it would be too large; and how many were asked for."""
+        while True:
+            query = {"limit": str(limit), "order": "asc"} | ({"after": after} if after else {})
+            try:
+                return await self.one(path, query), limit
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // SMALLER)
+
     async def one(self, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
-        """One JSON object. Raises Refused and StartError."""
-        body = bytearray()
+        """One JSON object. Raises Unanswered."""
+        body = await self._asked(path, query or {}, whole)
         try:
-            async with self._answered(path, query or {}) as response:
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if len(body) > MAX_DOCUMENT:
-                        raise StartError(f"The other server's answer to {path} is too large.")
             value: Any = orjson.loads(body)
-        except httpx2.HTTPError as error:
-            raise StartError(f"The other server broke off: {type(error).__name__}.") from None
         except orjson.JSONDecodeError:
             value = None
-        if not isinstance(value, dict) or too_deep(bytes(body)):
-            raise StartError(f"The other server answers {path} with something else than JSON.")
+        if not isinstance(value, dict) or too_deep(body):
+            raise Unanswered(f"the other server answers {path} with something else than JSON")
         return value  # pyright: ignore[reportUnknownVariableType] - any JSON
 
     async def content(self, file_id: str) -> AsyncIterator[bytes]:
         """The bytes of a file. Raises NoContent."""
         try:
-            async with self._answered(f"/files/{file_id}/content", {}) as response:
+            response = await self._asked(f"/files/{file_id}/content", {}, unread)
+            try:
                 async for piece in response.aiter_bytes():
                     yield piece
-        except (Refused, httpx2.HTTPError) as error:
+            finally:
+                await response.aclose()
+        except (Unanswered, httpx2.HTTPError) as error:
             raise NoContent(f"its content cannot be had: {error}") from None
 
-    @asynccontextmanager
-    async def _answered(
-        self, path: str, query: Mapping[str, str]
-    ) -> AsyncGenerator[httpx2.Response]:
-        """A good answer, of which nothing is read yet. Busy servers are asked again."""
-        response = await self._asked(path, query)
-        try:
-            yield response
-        finally:
-            await response.aclose()
-
-    async def _asked(self, path: str, query: Mapping[str, str]) -> httpx2.Response:
+    async def _asked(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        read: Callable[[str, httpx2.Response], Awaitable[T]],
+    ) -> T:
+        """What is read of a good answer. Busy servers are asked again, and those that break off. Raises Unanswered."""
+        if self._unanswered >= GONE:
+            raise Unanswered("the other server has stopped answering")
         request = self._client.build_request("GET", path, params={**query, **self._query})
+        problem, wait = Unanswered(), 0.0
         for attempt in range(TRIES):
+            await asyncio.sleep(wait)
             wait = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
+            fault = "does not answer"
             try:
                 response = await self._client.send(request, stream=True)
-            except httpx2.TransportError as error:
-                if attempt == TRIES - 1:
-                    raise StartError(
-                        f"The other server does not answer: {type(error).__name__}."
-                    ) from None
-            else:
                 if response.status_code == OK:
-                    return response
+                    self._unanswered = 0
+                    fault = "breaks off its answer to"
+                    return await read(path, response)
                 await response.aclose()
-                if attempt == TRIES - 1 or not passes(response.status_code):
-                    raise Refused(response.status_code, path)
+            except httpx2.RequestError as error:
+                problem = Unanswered(f"the other server {fault} {path}: {type(error).__name__}")
+            else:
+                problem = Refused(response.status_code, path)
+                if not passes(response.status_code):
+                    raise problem
                 wait = told_to_wait(response, wait)
-            await asyncio.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
+        # A fault of its own it may have with some objects and not with others.
+        self._unanswered += not (isinstance(problem, Refused) and problem.status == SERVER_FAULT)
+        raise problem
+
+
+async def whole(path: str, response: httpx2.Response) -> bytes:
+    """Raises TooLarge."""
+    body = bytearray()
+    try:
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > MAX_DOCUMENT:
+                raise TooLarge(f"the other server's answer to {path} is too large")
+    finally:
+        await response.aclose()
+    return bytes(body)
+
+
+async def unread(_: str, response: httpx2.Response) -> httpx2.Response:
+    """Whoever asked for it reads it, and closes it."""
+    return response
 
 
 def passes(status: int) -> bool:
@@ -177,7 +223,7 @@ class Copy:
             for store_id in await self._list("/vector_stores"):
                 await self._list(f"/vector_stores/{store_id}/files")
             await self._list("/assistants")
-        except Refused as error:
+        except Unanswered as error:
             raise StartError(f"Nothing was imported: {error}.") from None
         if thread_ids is None:
             thread_ids = await listed_threads(self.server, self.report)
@@ -196,7 +242,7 @@ class Copy:
             await self._list(f"{path}/messages")
             for run_id in await self._list(f"{path}/runs"):
                 await self._list(f"{path}/runs/{run_id}/steps")
-        except Refused as error:
+        except Unanswered as error:
             self.spool.forget_whole(thread_id)
             self.report.skip("threads", thread_id, path, str(error))
 
@@ -220,11 +266,16 @@ class Copy:
 
 async def listed_threads(server: Assistants, report: Report) -> list[str]:
     """Threadloom lists threads; OpenAI and Azure do not."""
+    ids: list[str] = []
     try:
-        return [str(one.get("id")) async for one in server.objects("/threads")]
-    except Refused as error:
-        report.note(f"No threads are copied, because {error}: give their ids with --threads")
-        return []
+        async for one in server.objects("/threads"):
+            ids.append(str(one.get("id")))  # noqa: PERF401 - what was listed before a fault stays
+    except Unanswered as error:
+        if ids:
+            report.note(f"Only {len(ids)} threads are copied, because {error}: repeat the import")
+        else:
+            report.note(f"No threads are copied, because {error}: give their ids with --threads")
+    return ids
 
 
 class RemoteContents:
