@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pytest
 
 from tests.db.test_migrations import OLDER, revision, stand_at
 from tests.support.process import scripted_upstream
+from threadloom.commands.serve import GRACE
 from threadloom.config import load_settings
 from threadloom.db.engine import create_engine
 from threadloom.db.migrate import upgrade
@@ -92,8 +94,10 @@ SANDBOX = "threadloom sandbox"
 PATIENT = (pytest.mark.docker, pytest.mark.timeout(300))
 # tests/container runs the blocks of this page.
 IN_CONTAINERS = "compose.md"
-WITH_A_MODEL = "THREADLOOM_UPSTREAM__BASE_URL="
+WITH_A_MODEL = "export THREADLOOM_UPSTREAM__BASE_URL="
+OLLAMA = "http://127.0.0.1:11434/v1"
 STARTING = ("make serve", WITH_A_MODEL)
+TRYING = ".venv/bin/threadloom models test\n"
 EXPORTS = "export OPENAI_BASE_URL="
 # Whoever comes from OpenAI may have its key in the environment still.
 OF_OPENAI = {"OPENAI_BASE_URL": "", "OPENAI_API_KEY": "sk-proj-of-openai"}
@@ -190,10 +194,10 @@ def filled_in(block: str, variables: dict[str, str]) -> str:
 
 
 def test_a_real_model_takes_the_place_of_the_demonstration(tmp_path: Path) -> None:
-    [block] = [text for _, text in shell_blocks() if text.startswith(WITH_A_MODEL)]
+    [written] = [text for _, text in shell_blocks() if text.startswith(WITH_A_MODEL)]
     with (
         scripted_upstream(tmp_path) as upstream,
-        served(block.replace("http://127.0.0.1:11434/v1", upstream), tmp_path) as environment,
+        served(block := written.replace(OLLAMA, upstream), tmp_path) as environment,
     ):
         answered = subprocess.run(
             ["sh", "examples/poll.sh"],
@@ -204,9 +208,31 @@ def test_a_real_model_takes_the_place_of_the_demonstration(tmp_path: Path) -> No
             timeout=60,
             check=True,
         )
+        assert TRYING in [text for _, text in shell_blocks()]
+        tried = subprocess.run(
+            ["bash", "-euc", block.replace("make serve\n", TRYING)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,  # the scripted model calls no function
+        )
         calls = httpx2.get(upstream.removesuffix("/v1") + "/calls").json()
     assert "demonstration" not in answered.stdout
     assert "My name is Ada. What can you do?" in calls
+    assert re.search(r"^qwen3:14b +qwen3:14b +upstream +yes", tried.stdout, re.MULTILINE)
+
+
+def test_a_unit_of_systemd_gives_requests_their_time() -> None:
+    page = (ROOT / "docs" / "processes.md").read_text()
+    found = re.search(r"```ini\n(.*?)```", page, re.DOTALL)
+    assert found
+    unit = ConfigParser()
+    unit.read_string(found[1])
+    service = unit["Service"]
+    assert int(service["TimeoutStopSec"]) > GRACE
+    assert service["ExecStart"].endswith("/.venv/bin/threadloom serve")
 
 
 def test_the_way_back_from_an_upgrade(tmp_path: Path) -> None:
