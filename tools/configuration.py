@@ -22,13 +22,15 @@ EXAMPLE = ROOT / ".env.example"
 HEAD = """# Configuration
 
 The order is: flag, then environment, then `.env`, then `config.yaml` (or the file that `--config` names), then the default.
+`.env`, `config.yaml` and the data directory `.threadloom` are looked for in the directory in which a command is started, and nowhere else.
 In YAML the same names form a tree: `THREADLOOM_RUNS__LEASE` is `runs: {lease: 15s}`. Durations are `500ms`, `15s`, `10m`, `2h`, `7d`.
 A misspelled name stops the start and suggests the right one. `tools/configuration.py` writes this page.
 """
 
 EXAMPLE_HEAD = """\
 # Every variable, with its default. Copy this to .env and uncomment what you change; a name that is misspelled stops the start.
-# For docker-compose.yml `threadloom init` writes a .env with the three that it needs; the passwords can be any text.
+# For docker-compose.yml `threadloom init` writes a .env with THREADLOOM_AUTH__ADMIN_KEY and POSTGRES_PASSWORD; DOCKER_GID is to be added, as docs/compose.md says.
+# Passwords: any text without quotes, line breaks, `$` and `#`.
 
 # --- docker-compose.yml only ---
 
