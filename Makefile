@@ -1,4 +1,4 @@
-# The project's commands. `make install` needs Python 3.11+ and nothing else.
+# The project's commands. `make install` needs Python 3.11+ with venv (Debian: python3-venv) and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks migrations tools examples .ci
@@ -60,7 +60,7 @@ format: install-dev
 test: install-compat
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder -rs
 
-# Half an hour of everything that may fail, one after the other; `make test` runs some seconds of each. docs/faults.md
+# Three quarters of an hour of everything that may fail, one after the other; `make test` runs some seconds of each. docs/faults.md
 faults: install-dev
 	$(BIN)/python -m tests.faults.suite
 
