@@ -127,6 +127,13 @@ async def test_rows_of_a_csv_stand_under_their_header(reader: Reader, tmp_path: 
     assert sum(c.text.count("Screw; ") for c in chunks) == 300
 
 
+async def test_the_lines_of_a_cell_stay_apart(reader: Reader, tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv"
+    path.write_bytes(b'Name,Note\r\nAda,"first line\r\nsecond line\n\nlast"\r\nBob,none\r\n')
+    [chunk] = await reader.chunks(path)
+    assert chunk.text == "Name | Note\nAda | first line second line last\nBob | none"
+
+
 async def test_html_gives_what_a_browser_shows(reader: Reader, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(

@@ -16,6 +16,7 @@ from threadloom.tokens import CL100K_TOKENS
 Row = list[str]
 DELIMITERS = ",;\t|"
 MAX_COLUMNS = 1_000
+LINE = re.compile(r".*\n|.+")
 XML = re.compile(r"\.(xml|rels)$")
 
 
@@ -23,10 +24,12 @@ def read_csv(text: str, tokens: int) -> Iterator[Section]:
     csv.field_size_limit(MAX_TEXT)
     line = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=line.count)
-    rows = csv.reader(text.split("\n"), delimiter=delimiter)
-    lines = text.count("\n") + 1
+    # With their ends, which may be inside a cell; one at a time, because all of them are as much as the text again.
+    lines = (found[0] for found in LINE.finditer(text))
+    rows = csv.reader(lines, delimiter=delimiter)
+    count = text.count("\n") + (not text.endswith("\n"))
     for group in groups(clean(rows), tokens):
-        yield Section(group, reach=min(1.0, rows.line_num / lines))
+        yield Section(group, reach=min(1.0, rows.line_num / count))
 
 
 def read_xlsx(path: Path, tokens: int) -> Iterator[Section]:
