@@ -174,6 +174,71 @@ async def test_what_is_kept_of_a_thread_is_bounded(
     assert await kept(server, talk) == {"a": 1, "b": len(large), "c": 1}
 
 
+TWO_FILES = [{"code_interpreter": {"max_files": 2}}]
+
+
+@pytest.mark.parametrize("settings", TWO_FILES)
+async def test_files_beyond_the_bound_of_a_call_are_kept_by_the_next(
+    api: Api,
+    model: ScriptedModel,
+    sandbox: FakeSandbox,
+    server: Running,
+    settings: Mapping[str, Any],
+) -> None:
+    talk = await coding(api)
+    sandbox.then(*(Writes(name, b"1") for name in ("a", "b", "c", "out.csv")))
+    await run_cell(talk, model)
+    assert await kept(server, talk) == {"a": 1, "b": 1}
+    await run_cell(talk, model, LINK)
+    assert await kept(server, talk) == {"a": 1, "b": 1, "c": 1, "out.csv": 1}
+    assert await content_of(api, await linked(talk)) == b"1"
+
+
+@pytest.mark.parametrize("settings", TWO_FILES)
+async def test_an_older_content_is_not_linked_when_the_new_one_is_beyond_the_bound(
+    api: Api,
+    model: ScriptedModel,
+    sandbox: FakeSandbox,
+    server: Running,
+    settings: Mapping[str, Any],
+) -> None:
+    talk = await coding(api)
+    sandbox.then(Writes("out.csv", b"old"))
+    await run_cell(talk, model)
+    sandbox.then(Writes("a", b"1"), Writes("b", b"1"), Writes("out.csv", b"newer"))
+    await run_cell(talk, model, LINK)
+    assert links_of((await talk.messages())[-1]) == []
+    assert await kept(server, talk) == {"a": 1, "b": 1}
+    await run_cell(talk, model, LINK)
+    assert await content_of(api, await linked(talk)) == b"newer"
+
+
+@pytest.mark.parametrize("settings", [{"code_interpreter": {"disk": 1024 * 1024}}])
+async def test_a_file_that_was_too_large_is_kept_once_there_is_room(
+    api: Api,
+    model: ScriptedModel,
+    sandbox: FakeSandbox,
+    server: Running,
+    settings: Mapping[str, Any],
+) -> None:
+    talk = await coding(api)
+    large = b"x" * 600_000
+    sandbox.then(Writes("a", large), Writes("b", large))
+    await run_cell(talk, model)
+    assert await kept(server, talk) == {"a": len(large)}
+    removed = asyncio.Event()
+    sandbox.began.clear()
+    sandbox.then(removed)
+    model.calls(cell())
+    model.says("Done.")
+    run = await talk.run()
+    await sandbox.began.wait()
+    del sandbox.content(talk.thread)["a"]
+    removed.set()
+    await talk.rested(run)
+    assert await kept(server, talk) == {"b": len(large)}
+
+
 async def test_links_for_the_model_are_links_in_markdown(
     api: Api, model: ScriptedModel, sandbox: FakeSandbox
 ) -> None:

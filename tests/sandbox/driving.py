@@ -64,7 +64,7 @@ class Driving:
         self._ids = map(str, count(1))
 
     def run(self, code: str, *, interrupt: float | None = None, **limits: Any) -> Ran:
-        """`interrupt`: this grace, as soon as the cell has printed something."""
+        """`interrupt`: this grace, as soon as the cell has printed something. Files that are named are fetched."""
         id_ = self.start(code, **limits)
         ran = Ran()
         while (heard := self.hear())["ev"] != "done":
@@ -81,6 +81,8 @@ class Driving:
                 interrupt = None
         assert heard["id"] == id_
         ran.done = heard
+        for file in heard["files"]:
+            self.get(file["path"], file["size"])
         return ran
 
     def start(self, code: str, **limits: Any) -> str:

@@ -110,7 +110,9 @@ async def test_what_a_cell_wrote_that_was_left_is_named_by_the_next(stage: Stage
         stage.then(Writes("out.csv", b"1"))
         code = "open('out.csv', 'w').write('1');"
         outputs = [each async for each in session.execute(code, seconds=20, call="a")]
-        assert Finished("ok", files=(SandboxFile("out.csv", 1),)) in outputs
+        written = SandboxFile("out.csv", 1)
+        assert Finished("ok", files=(written,)) in outputs
+        assert await read(session, written) == b"1"
         stage.then(Writes("out.csv", b"22"), Logs("a\n"), asyncio.Event())
         code = "open('out.csv', 'w').write('22')\nprint('a', flush=True)\nwhile True: pass"
         cell = session.execute(code, seconds=60, call="b", kept="a")
@@ -118,11 +120,23 @@ async def test_what_a_cell_wrote_that_was_left_is_named_by_the_next(stage: Stage
             assert await anext(left) == Logs("a\n")
         for call in ("c", "d"):
             cell = session.execute("pass", seconds=20, call=call, kept="a")
-            assert [each async for each in cell] == [
-                Finished("ok", files=(SandboxFile("out.csv", 2),))
-            ]
+            written = SandboxFile("out.csv", 2)
+            assert [each async for each in cell] == [Finished("ok", files=(written,))]
+            assert await read(session, written) == b"22"
         cell = session.execute("pass", seconds=20, call="e", kept="d")
         assert [each async for each in cell] == [Finished("ok")]
+
+
+async def test_what_was_not_taken_out_is_named_by_the_next(stage: Stage) -> None:
+    async with stage.sandbox.session("thread_a") as session:
+        stage.then(Writes("a", b"1"), Writes("b", b"22"))
+        code = "open('a', 'w').write('1')\nopen('b', 'w').write('22');"
+        outputs = [each async for each in session.execute(code, seconds=20, call="a")]
+        a, b = SandboxFile("a", 1), SandboxFile("b", 2)
+        assert outputs == [Finished("ok", files=(a, b))]
+        assert await read(session, a) == b"1"
+        cell = session.execute("pass", seconds=20, call="b", kept="a")
+        assert [each async for each in cell] == [Finished("ok", files=(b,))]
 
 
 async def test_a_second_name_is_no_second_file(stage: Stage) -> None:

@@ -232,6 +232,24 @@ def test_files_that_nobody_kept_are_named_again(driver: Driving) -> None:
     assert driver.run("1", call="e", kept="d").paths == []
 
 
+def test_files_beyond_their_number_are_named_by_the_next_cells(new_driver: Driving) -> None:
+    ran = new_driver.run("for n in range(5): open(f'{n}', 'w').close()", max_files=3)
+    assert len(ran.paths) == 3
+    assert ran.text == (
+        "[5 files are new or changed, 3 of them are kept. The others follow with the next calls.]\n"
+    )
+    rest = new_driver.run("pass", max_files=3)
+    assert (rest.text, sorted(ran.paths + rest.paths)) == ("", ["0", "1", "2", "3", "4"])
+    assert new_driver.run("pass", max_files=3).paths == []
+
+
+def test_a_file_that_the_host_cannot_fetch_is_named_again(driver: Driving) -> None:
+    driver.run("import os; open('unreadable', 'w').close(); os.chmod('unreadable', 0)")
+    assert driver.run("pass").paths == ["unreadable"]
+    assert driver.run("os.chmod('unreadable', 0o600)").paths == ["unreadable"]
+    assert driver.run("pass").paths == []
+
+
 def test_a_file_that_the_host_put_is_no_news_until_it_changes(driver: Driving) -> None:
     assert driver.put("given.csv", b"1,2\n")["ev"] == "put"
     ran = driver.run("open('given.csv').read()")
@@ -257,7 +275,7 @@ open('/'.join('d' * 7) + '/deep', 'w');
 def test_very_many_files_are_bounded_and_said(new_driver: Driving) -> None:
     ran = new_driver.run("for n in range(5000): open(f'{n:05d}', 'w').close()", max_files=10)
     assert len(ran.paths) == 10
-    assert ran.text == "[5000 files are new or changed, 10 of them are kept.]\n"
+    assert ran.text.startswith("[5000 files are new or changed, 10 of them are kept. ")
     listing = new_driver.ask("files")
     assert (len(listing["files"]), listing["complete"]) == (2000, False)
 

@@ -259,13 +259,17 @@ class SandboxFiles:
     async def take(
         self, session: Session, brought: Brought, changed: Sequence[SandboxFile], taken: Taken
     ) -> None:
-        """Copy new and changed files out, into `taken` as they come. Raises SandboxLost and StorageUnavailable."""
+        """Copy new and changed files out, into `taken` as they come. Raises SandboxLost and StorageUnavailable.
+
+        Those beyond `max_files` are named again by the next call. Until then an older copy is no more kept than linked.
+        """
         inputs = {file.path: file.input_id for file in brought.files if file.input_id}
-        taken.gone |= await self._gone(session, brought)
-        renewed = taken.gone | {inputs.get(file.path, file.path) for file in changed}
-        room = self._settings.disk - size_kept(brought.files, renewed)
-        for file in changed[: self._settings.max_files]:
-            kept_as = inputs.get(file.path, file.path)
+        paths = [inputs.get(file.path, file.path) for file in changed]
+        most = self._settings.max_files
+        kept = {file.input_id or file.path for file in brought.files if file.is_kept}
+        taken.gone |= await self._gone(session, brought) | kept.intersection(paths[most:])
+        room = self._settings.disk - size_kept(brought.files, taken.gone.union(paths))
+        for file, kept_as in zip(changed[:most], paths, strict=False):
             try:
                 taken.copied.append(
                     CopiedFile(kept_as, file.size, await self._copy(session, file, room))

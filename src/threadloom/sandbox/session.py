@@ -55,7 +55,10 @@ class Finished:
     """Variables and imports are gone; the files are still there."""
     cut: int = 0
     files: tuple[SandboxFile, ...] = ()
-    """New or changed since the last execution whose files were kept, other than what was put there."""
+    """What its user does not have as it is: neither put it there nor took it out before an execution whose files were kept.
+
+    Of those that it had before all are named, perhaps more than are to be kept, so that it knows which are out of date.
+    """
 
 
 Output = Logs | Picture | Finished
@@ -84,8 +87,8 @@ class Session(Protocol):
     ) -> AsyncGenerator[Output]:
         """Run a cell and give what it prints and shows as it comes; Finished is last.
 
-        `call` names this execution, and `kept` the last one whose files somebody has kept. What those after it wrote is
-        in `Finished.files` again: whoever ran them was stopped before it was kept.
+        `call` names this execution, and `kept` the last one whose files somebody has kept, as far as they were taken out.
+        What those after it wrote is in `Finished.files` again: whoever ran them was stopped before it was kept.
 
         After so many seconds the code is interrupted, and killed when that does not end it. Leaving early, also by
         cancellation, does the same at once: the processor is free again within two seconds.

@@ -51,6 +51,8 @@ class FakeSession:
         self.links: dict[str, str] = {}
         self._written: dict[str, SandboxFile] = {}
         """What nobody has kept yet."""
+        self._fetched = set[str]()
+        """What of it somebody has who may yet say that it was kept."""
         self._call: str | None = None
 
     @property
@@ -65,7 +67,9 @@ class FakeSession:
     ) -> AsyncGenerator[Output]:
         self._check()
         if kept == self._call:
-            self._written.clear()
+            for path in self._fetched:
+                self._written.pop(path, None)
+        self._fetched.clear()
         self._call = call
         cell = Cell(self._key, code, seconds)
         self.fresh = False
@@ -150,6 +154,7 @@ class FakeSession:
             self._check()
             if piece:
                 yield piece
+        self._fetched.add(file.path)
 
     async def files(self) -> Listing:
         self._check()

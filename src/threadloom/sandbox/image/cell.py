@@ -78,12 +78,13 @@ class Cell:
         return min(self.interrupt_at, self.kill_at)
 
     def notes(self, kept: int, found: int) -> str:
-        """What else was left out. `found` files are new or changed, `kept` of them are named."""
+        """What else was left out. `found` files are new or changed, the host may keep `kept` of them now."""
         notes = ""
         if self.pictures > self.max_pictures:
             notes += (
                 f"[{self.pictures} pictures were shown, the first {self.max_pictures} are kept.]\n"
             )
         if found > kept:
-            notes += f"[{found} files are new or changed, {kept} of them are kept.]\n"
+            later = " The others follow with the next calls." if kept else ""
+            notes += f"[{found} files are new or changed, {kept} of them are kept.{later}]\n"
         return notes

@@ -289,7 +289,7 @@ class Driver:
     ) -> None:
         self._host.log(cell.id, cell.text.end(traceback))
         files, found = self._folder.changed(cell.max_files, cell.call)
-        self._host.log(cell.id, cell.notes(len(files), found))
+        self._host.log(cell.id, cell.notes(min(len(files), cell.max_files), found))
         self._cell = None
         now = time.monotonic()
         self._clocks.used(now)

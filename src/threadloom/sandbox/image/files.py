@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -65,9 +65,12 @@ class Folder:
         self._root = os.open(path, OPEN_FOLDER)
         self._known: dict[str, Version] = {}
         """What the host has."""
-        self._told: dict[str, Version] = {}
-        """What it has, too, once it says that it kept the files of the cell of this call."""
-        self._told_after: str | None = None
+        self._sent: dict[str, Version] = {}
+        """What it has once it says that it kept the files of the cell of this call."""
+        self._sent_after: str | None = None
+        self._named: dict[tuple[str, Version], int] = {}
+        """When files that the host did not take were named last, by its calls' numbers."""
+        self._calls = 0
 
     def open(self, path: str, size: int) -> int:
         """A descriptor to read a regular file of exactly this size. Raises Refused."""
@@ -109,25 +112,42 @@ class Folder:
 
     def accept(self, path: str, status: os.stat_result) -> None:
         """The host put this file: it is no news to it."""
-        self._known[path] = self._told[path] = Version.of(status)
+        self._known[path] = self._sent[path] = Version.of(status)
+
+    def sent(self, path: str, status: os.stat_result) -> None:
+        """The host has all bytes of this file, which was like this before they were read."""
+        self._sent[path] = Version.of(status)
 
     def files(self) -> tuple[list[dict[str, object]], bool]:
         """All regular files, within bounds, by path, and whether these are all there are, other than too far down."""
         found, complete = self._scan()
-        listed = bounded(found, MOST_FILES)
-        return listed, complete and len(listed) == len(found)
+        listed = bounded(found.items(), MOST_FILES)
+        return by_path(listed), complete and len(listed) == len(found)
 
     def changed(self, most: int, call: str) -> tuple[list[dict[str, object]], int]:
-        """Those that are not known to the host as they are, and how many there would be without bounds."""
+        """Those that the host does not have as they are, `most` of them, and how many there would be without bounds.
+
+        First come those of which it has an older state, all of them even beyond `most`: it has to know that this is no more
+        what is there. Of the others, those that were never named as they are, then those that were not for longest.
+        """
         found, _ = self._scan()
         changed = {path: each for path, each in found.items() if self._known.get(path) != each}
-        self._told, self._told_after = found, call
-        return bounded(changed, most), len(changed)
+        self._sent = {path: each for path, each in found.items() if path not in changed}
+        self._sent_after = call
+        older = self._known.keys() & changed.keys()
+        order = sorted(
+            changed.items(), key=lambda file: (file[0] not in older, self._named.get(file, 0))
+        )
+        listed = bounded(order, max(most, len(older)))
+        self._calls += 1
+        before = {file: self._named[file] for file in order if file in self._named}
+        self._named = before | dict.fromkeys(order[: min(most, len(listed))], self._calls)
+        return by_path(listed[:most]) + listed[most:], len(changed)
 
     def acknowledge(self, call: str) -> None:
-        """The host kept the files of this call. Of an interrupted one it kept none: they are named again."""
-        if call == self._told_after:
-            self._known, self._told_after = dict(self._told), None
+        """The host kept the files of this call that it took. Of an interrupted one it kept none: they are named again."""
+        if call == self._sent_after:
+            self._known, self._sent_after = dict(self._sent), None
 
     def unlock(self) -> None:
         """Code can take its own folder's rights away; the next cell, and the host, need them."""
@@ -266,16 +286,20 @@ def unused_name() -> str:
     return f".{os.urandom(8).hex()}.part"
 
 
-def bounded(files: dict[str, Version], most: int) -> list[dict[str, object]]:
-    """The first of them that fit, by path."""
+def bounded(files: Iterable[tuple[str, Version]], most: int) -> list[dict[str, object]]:
+    """The first of them that fit."""
     listed: list[dict[str, object]] = []
     room = LARGEST_LISTING
-    for path, version in files.items():
+    for path, version in files:
         entry: dict[str, object] = {"path": path, "size": version.size}
         room -= len(json.dumps(entry)) + 2
         if len(listed) == most or room < 0:
             break
         listed.append(entry)
+    return listed
+
+
+def by_path(listed: list[dict[str, object]]) -> list[dict[str, object]]:
     return sorted(listed, key=lambda entry: str(entry["path"]))
 
 

@@ -44,6 +44,7 @@ class Transfers:
         """Raises Refused, also half-way: the file may change while it is read."""
         file = self._folder.open(request["path"], request["size"])
         try:
+            status = os.fstat(file)
             self._host.say("file", id=request["id"], size=request["size"])
             left = request["size"]
             while left:
@@ -53,6 +54,7 @@ class Transfers:
                 self._host.send(content)
         finally:
             os.close(file)
+        self._folder.sent(request["path"], status)
         self._host.say("got", id=request["id"])
 
     def files(self, request: Message) -> None:
