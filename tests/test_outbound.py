@@ -2,10 +2,16 @@
 
 import asyncio
 import ipaddress
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,6 +22,7 @@ from pydantic import ValidationError
 
 from tests.support.canary import PUBLIC, Seen, Try, make
 from tests.support.serving import answer, serving
+from threadloom import outbound
 from threadloom.config.outbound import Outbound
 from threadloom.outbound import (
     AddressRefused,
@@ -265,6 +272,81 @@ async def test_a_slow_body_ends_with_the_callers_time() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3), client.stream("GET", url) as response:
                 await read_limited(response, 1000)
+
+
+async def test_a_silent_name_server_holds_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = ["http://one.silent/"] * 20 + [f"http://{number}.silent/" for number in range(20)]
+    with name_server(monkeypatch) as asked:
+        async with serving(hello) as url, guarded_client(LOOPBACK) as client:
+            hanging = [asyncio.create_task(client.get(one)) for one in silent]
+            await asyncio.to_thread(asked.one.wait, 60)
+            other = await client.get(named(url, "other.test"), timeout=20)
+            assert other.content == b"hello"
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+            assert asked.names.count("one.silent") == 1
+
+
+async def test_a_lookup_is_for_all_who_wait_for_it_and_for_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbound, "LOOKUPS_AT_ONCE", 1)
+    with name_server(monkeypatch) as asked:
+        async with serving(hello) as url, guarded_client(LOOPBACK) as client:
+            silent = asyncio.create_task(client.get("http://one.silent/", timeout=60))
+            await asyncio.to_thread(asked.one.wait, 60)
+            leaving = [named(url, host) for host in ("left.test", "other.test")]
+            staying = asyncio.create_task(client.get(leaving[1], timeout=60))
+            for one in leaving:
+                with pytest.raises(httpx2.ConnectTimeout):
+                    await client.get(one, timeout=0.05)
+            asked.end.set()
+            with pytest.raises(httpx2.ConnectError):
+                await silent
+            assert (await staying).content == b"hello"
+            assert asked.names == ["one.silent", "other.test"]
+
+
+async def hello(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(b"hello"))
+    await writer.drain()
+
+
+def named(url: str, host: str) -> str:
+    return url.replace("127.0.0.1", host)
+
+
+class Asked:
+    """What names were looked up. `one` is set when `one.silent` was; `end` answers for the silent ones."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.one = threading.Event()
+        self.end = threading.Event()
+
+
+@contextmanager
+def name_server(monkeypatch: pytest.MonkeyPatch) -> Generator[Asked]:
+    """Knows every name under `test`; is silent on those under `silent`."""
+    asked, others = Asked(), socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        if not host.endswith((".test", ".silent")):
+            return others(host, *args, **options)
+        asked.names.append(host)
+        if host.endswith(".test"):
+            return others("127.0.0.1", *args, **options)
+        if host == "one.silent":
+            asked.one.set()
+        asked.end.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        yield asked
+    finally:
+        asked.end.set()
 
 
 @given(st.ip_addresses())

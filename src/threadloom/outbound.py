@@ -8,8 +8,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import (
@@ -39,7 +40,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host's name. Raises OSError when it has none."""
 
 CONNECT_TIMEOUT = 5.0
-LOOKUPS_AT_ONCE = 8
+LOOKUPS_AT_ONCE = 64
+"""Threads, started when they are needed. A host takes one; whoever has many hosts in a domain whose name server is silent can still take them all."""
 CONNECTIONS = 64
 MOST_ADDRESSES = 4
 """How many addresses of one name are tried."""
@@ -277,15 +279,39 @@ def failing_as_connections_do() -> Generator[None]:
         raise ConnectError("the name has no address") from None
 
 
+@dataclass
+class Lookup:
+    """What is looked up, and how many wait for it."""
+
+    answer: Future[list[str]]
+    waiting: int = 0
+
+
 class Lookups:
-    """Looks names up on threads of its own: a slow name server, which a client may have chosen as well, holds up nothing else."""
+    """Looks names up on threads of its own: a slow name server, which a client may have chosen as well, holds up nothing else.
+
+    A thread that looks a name up cannot be stopped: who asks for the same host meanwhile waits for its answer, and takes no other thread.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, "lookup")
+        self._under_way: dict[str, Lookup] = {}
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, look_up, host, port)
+        lookup = self._under_way.get(host) or self._begin(host, port)
+        lookup.waiting += 1
+        try:
+            return await asyncio.shield(asyncio.wrap_future(lookup.answer))
+        finally:
+            lookup.waiting -= 1
+            if not lookup.waiting:
+                lookup.answer.cancel()  # only if no thread has come to it
+
+    def _begin(self, host: str, port: int) -> Lookup:
+        lookup = Lookup(self._threads.submit(look_up, host, port))
+        self._under_way[host] = lookup
+        lookup.answer.add_done_callback(lambda _: self._under_way.pop(host))
+        return lookup
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
