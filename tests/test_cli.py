@@ -192,6 +192,7 @@ def until_refused(server: Started, key: str) -> None:
 
 
 def test_an_unknown_key_cannot_be_revoked(directory: Path) -> None:
+    assert run(directory, "db", "upgrade").returncode == 0
     assert refused(directory, "keys", "revoke", "key_x") == "There is no key with id key_x."
 
 

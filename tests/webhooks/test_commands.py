@@ -80,5 +80,7 @@ async def test_an_endpoint_from_its_beginning_to_its_end(
 async def test_what_cannot_be_is_refused_in_a_sentence(
     tmp_path: Path, arguments: tuple[str, ...], problem: str
 ) -> None:
+    settings = {"THREADLOOM_DATA_DIR": str(tmp_path)}
+    await asyncio.to_thread(CliRunner().invoke, cli, ["db", "upgrade"], env=settings)
     with pytest.raises(StartError, match=problem):
-        await run({"THREADLOOM_DATA_DIR": str(tmp_path)}, *arguments)
+        await run(settings, *arguments)

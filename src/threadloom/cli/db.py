@@ -60,7 +60,7 @@ def compact(data_dir: DataDir = None, config: ConfigFile = None) -> None:
 
 
 async def migrate(settings: Settings) -> None:
-    from threadloom.commands.database import open_database
+    from threadloom.commands.database import make_database
 
-    async with open_database(settings):
+    async with make_database(settings):
         pass

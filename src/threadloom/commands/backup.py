@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from threadloom.blobs import open_blobs
+from threadloom.commands.database import make_data_dir, refuse_no_database
 from threadloom.config import Settings
 from threadloom.db.clock import DatabaseClock
 from threadloom.db.engine import connect, create_engine
@@ -40,10 +41,7 @@ def verify(path: Path) -> tuple[Manifest, list[str]]:
 
 async def restore(settings: Settings, path: Path, *, force: bool) -> Manifest:
     """Raises StartError."""
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"Cannot use the data directory {settings.data_dir}: {error}") from None
+    make_data_dir(settings)
     async with opened(settings) as (engine, clock):
         return await restore_backup(engine, open_blobs(settings), clock, path, force=force)
 
@@ -62,13 +60,6 @@ async def opened(settings: Settings) -> AsyncGenerator[tuple[Engine, DatabaseClo
         raise StartError(f"The file storage does not answer: {error.__cause__}") from None
     finally:
         engine.dispose()
-
-
-def refuse_no_database(settings: Settings) -> None:
-    """To look for it would make an empty one."""
-    url = make_url(settings.direct_database_url)
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
-        raise StartError(f"There is no database at {url.database}.")
 
 
 def refuse_other_schema(engine: Engine) -> None:

@@ -21,7 +21,7 @@ from threadloom.archive.report import Report
 from threadloom.archive.retained import leave_out_old
 from threadloom.archive.spool import Spool, open_spool
 from threadloom.blobs import open_blobs
-from threadloom.commands.database import open_database
+from threadloom.commands.database import make_database
 from threadloom.commands.projects import id_of_project
 from threadloom.config import Retention, Settings
 from threadloom.db.database import Database
@@ -130,7 +130,7 @@ class Bar:
 
 @asynccontextmanager
 async def prepared(settings: Settings, project: str, *, dry_run: bool) -> AsyncGenerator[Work]:
-    async with open_database(settings) as database:
+    async with make_database(settings) as database:
         project_id = await project_of(database, project, dry_run=dry_run)
         storage = Storage(
             database,

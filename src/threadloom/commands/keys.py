@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from threadloom.api.keys import create_key, list_keys, revoke_key
-from threadloom.commands.database import open_database
+from threadloom.commands.database import make_database, open_database
 from threadloom.config import Settings
 from threadloom.errors import StartError
 from threadloom.types.limits import NO_OVERRIDES, LimitOverrides
@@ -25,7 +25,7 @@ class Key:
 async def create(
     settings: Settings, *, project: str, name: str, limits: LimitOverrides = NO_OVERRIDES
 ) -> str:
-    async with open_database(settings) as database:
+    async with make_database(settings) as database:
         return await database.write(create_key, project=project, name=name, limits=limits)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from threadloom.api.context import Context
 from threadloom.api.keys import Keys, ensure_project
 from threadloom.blobs import open_blobs
-from threadloom.commands.database import open_database
+from threadloom.commands.database import make_database
 from threadloom.config import Settings
 from threadloom.events import Feed
 from threadloom.llm.router import build_models
@@ -30,7 +30,7 @@ Opened = TypeVar("Opened", bound=Closable)
 async def open_context(settings: Settings) -> AsyncGenerator[Context]:
     """All that the API and the worker are composed of. Raises StartError."""
     async with (
-        open_database(settings) as database,
+        make_database(settings) as database,
         build_models(settings, database.ids) as models,
         closing(open_embedder(settings)) as embedder,
         closing(open_index(settings, database)) as index,

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from threadloom.api.keys import DEFAULT_PROJECT, ensure_project
 from threadloom.api.validation import explain
-from threadloom.commands.database import open_database
+from threadloom.commands.database import make_database, open_database
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
 from threadloom.db.rows import ProjectRow
@@ -31,7 +31,8 @@ class Scope:
 @asynccontextmanager
 async def opened(scope: Scope, *, make: bool = False) -> AsyncGenerator[ProjectDatabase]:
     """The project's database, with the project made if `make` says so. What clients are refused, operators are told: raises StartError."""
-    async with open_database(scope.settings) as database:
+    open_or_make = make_database if make else open_database
+    async with open_or_make(scope.settings) as database:
         with told():
             yield await project_in(database, scope.project, make=make)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from threadloom.api import vector_store_files, vector_stores
+from threadloom.commands.database import refuse_no_database
 from threadloom.commands.opened import open_context
 from threadloom.commands.projects import Scope, opened, project_in, read_as, told
 from threadloom.db.tx import PageQuery
@@ -38,6 +39,7 @@ async def search(
     """The best passages for a question, as the API finds them. Raises StartError."""
     ranking = {"score_threshold": threshold}
     body = {"query": question, "max_num_results": limit, "ranking_options": ranking}
+    refuse_no_database(scope.settings)
     async with open_context(scope.settings) as context:
         with told():
             database = await project_in(context.database, scope.project)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from threadloom.api.context import page_of
 from threadloom.api.keys import ensure_project
-from threadloom.commands.database import open_database
+from threadloom.commands.database import make_database, open_database
 from threadloom.commands.projects import told
 from threadloom.config import Settings
 from threadloom.db.database import Database, ProjectDatabase
@@ -59,7 +59,7 @@ async def create(
     except ValidationError as error:
         wrong = error.errors()[0]
         raise StartError(f"{wrong['input']!r} cannot be: {wrong['msg']}.") from None
-    async with open_database(settings) as database:
+    async with make_database(settings) as database:
         own = database.project(await database.write(ensure_project, project))
         most = settings.webhooks.max_endpoints
         with told():
