@@ -156,6 +156,14 @@ async def test_html_in_the_encoding_it_names(reader: Reader, tmp_path: Path) -> 
     assert text_of(await reader.chunks(path)) == "Пчёлы танцуют"
 
 
+async def test_a_page_in_latin_1_is_read_as_browsers_read_it(
+    reader: Reader, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_bytes('<meta charset="ISO-8859-1"><p>“Grüße”, 5 €…</p>'.encode("cp1252"))
+    assert text_of(await reader.chunks(path)) == "“Grüße”, 5 €…"
+
+
 @pytest.mark.parametrize(
     "named",
     ["utf-16", "utf-16be", "undefined", "unicode_escape", "utf-7", "idna", "cp037", "hex", "none"],

@@ -56,6 +56,8 @@ SAMPLE = 4096
 # A page that names its encoding in ASCII is in one that reads ASCII so. UTF-16 does not, nor EBCDIC, nor what only Python calls encodings.
 ASCII = rb"<A>\u0041+AEE-.xn--mnchen-3ya"
 BULLET = "- "
+# What browsers read for what pages say: with printed characters, quotation marks among them, where these have control characters.
+BROWSERS = {"iso8859-1": "cp1252", "iso8859-9": "cp1254"}
 # Stands for a `<br>` until white space has been made equal; no HTML can hold it.
 BREAK = "\0"
 
@@ -89,7 +91,7 @@ def decode_named(data: bytes, encoding: str) -> str:
     """Raises LookupError or UnicodeError for an encoding that this page is not in."""
     if ASCII.decode(encoding) != ASCII.decode():
         raise LookupError(encoding)
-    return data.decode(encoding)
+    return data.decode(BROWSERS.get(codecs.lookup(encoding).name, encoding))
 
 
 class Page:
