@@ -37,6 +37,8 @@ STATUSES: Mapping[str, str] = {
     "Unauthorized": "Send `Authorization: Bearer` or `api-key` with a key that `threadloom keys list` shows.",
     "NotFound": "Check id and address, and whose key it is: objects of other projects are not found. The address ends in `/v1`.",
     "MethodNotAllowed": "Look up the [endpoint](endpoints.md).",
+    "BodyTooSlow": "Send it again; for a minute nothing of it came.",
+    "HeadTooLarge": "Send fewer and shorter headers, and a shorter address.",
     "BodyTooLarge": "Send less, or raise the limit that the message tells: `THREADLOOM_SERVER__MAX_BODY`, `THREADLOOM_FILES__MAX_BYTES`.",
     "RateLimited": "Wait as `retry-after` says. The operator sees and sets [limits](../limits.md).",
     "BlobMissing": "The operator restores the file storage; it does not have what the database knows of.",

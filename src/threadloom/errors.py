@@ -5,7 +5,9 @@ ApiError                      drawn as {"error": {"message", "type", "param", "c
 ├── Unauthorized              401
 ├── NotFound                  404
 ├── MethodNotAllowed          405
+├── BodyTooSlow               408
 ├── BodyTooLarge              413
+├── HeadTooLarge              431
 ├── RateLimited               429, with `retry-after`
 ├── BlobMissing               500
 └── Unavailable               503, with `retry-after`
@@ -72,6 +74,18 @@ class BodyTooLarge(InvalidRequest):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request body is too large. The limit is {limit} bytes.")
+
+
+class BodyTooSlow(InvalidRequest):
+    """The rest of your request did not come in time."""
+
+    status = 408
+
+
+class HeadTooLarge(InvalidRequest):
+    """The head of your request is too large."""
+
+    status = 431
 
 
 class RateLimited(ApiError):

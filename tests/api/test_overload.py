@@ -19,6 +19,7 @@ from threadloom.db.lane import VISITOR
 from threadloom.db.rows import ThreadRow
 from threadloom.db.tx import Tx
 from threadloom.errors import Overloaded
+from threadloom.llm.chat import ModelDescription
 from threadloom.testing import ScriptedModel, ScriptedModels
 
 WRITERS = 4
@@ -264,6 +265,27 @@ async def test_who_sends_slowly_keeps_nobody_out_of_a_crowd(narrow: Running, has
         assert (await raw.post("/threads", json={})).status_code == 200
         assert narrow.context.gate.active == int(has_key)
         writer.close()
+
+
+async def test_who_asks_for_models_keeps_nobody_out_of_a_crowd(
+    wide: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Providers may take seconds to tell."""
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def available(_: ScriptedModels) -> list[ModelDescription]:
+        asked.set()
+        await told.wait()
+        return []
+
+    monkeypatch.setattr(ScriptedModels, "available", available)
+    async with wide.http() as raw, wide.http() as other:
+        asking = asyncio.create_task(raw.get("/models"))
+        await asked.wait()
+        refuse(wide, 1)
+        await get(other, "/assistants")
+        told.set()
+        assert (await asking).status_code == 200
 
 
 async def test_runs_go_on_in_a_crowd(narrow: Running, model: ScriptedModel) -> None:

@@ -12,13 +12,15 @@ from starlette.types import Message, Receive, Scope
 
 from threadloom.api.validation import NOT_JSON, Path, shown
 from threadloom.config import Settings
-from threadloom.errors import BodyTooLarge, InvalidRequest
+from threadloom.errors import BodyTooLarge, BodyTooSlow, InvalidRequest
 
 MAX_DEPTH = 100
 ENVELOPE = 256 * 1024
 """What a form has around its file."""
 SMALL = 64 * 1024
 """A body that the server reads with the head of its request, or nearly."""
+PIECE_WITHIN = 60.0
+"""Seconds in which the next piece of a body has to come: who has lost the network would keep a place for ever."""
 DRAINED_FOR = 30.0
 DRAINED = 128 * 1024 * 1024
 """Seconds and bytes that a refused client may still send: most send all before they look for an answer."""
@@ -74,8 +76,12 @@ class Body:
             raise BodyTooLarge(self._limit)
 
     async def receive(self) -> Message:
-        """Raises BodyTooLarge."""
-        message = await self._receive()
+        """The next piece, or once there is none the client's leaving. Raises BodyTooLarge and BodyTooSlow."""
+        try:
+            async with asyncio.timeout(PIECE_WITHIN if self._is_coming else None):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
         self._left -= len(message.get("body", b""))
         self._is_coming = message.get("more_body", False)
         if self._left < 0:

@@ -40,6 +40,8 @@ SERVER_ERROR = (
     "The server had an error processing your request. Sorry about that! You can retry your request. "
     "(Please include the request ID {} when you report this.)"
 )
+LARGE = 1024 * 1024
+"""Bytes of an answer that is not just handed to the connection."""
 log = structlog.get_logger()
 
 
@@ -138,8 +140,7 @@ class Answer:
                 headers["openai-project"] = project_id
             headers.update(self._scope.get("rate_headers", NO_HEADERS))
             headers.update(browsers.headers_for(self._scope))
-            if headers.get("content-type", "").startswith("text/event-stream"):
-                self.leave()
+            self._make_room(headers)
             spent = time.perf_counter() - self._began
             headers["openai-processing-ms"] = str(round(spent * 1000))
             method, status = method_of(self._scope), str(message["status"])
@@ -163,6 +164,14 @@ class Answer:
         if self.admission is None:
             return await self._body.receive()
         return await self.admission.receive(self._body.receive)
+
+    def _make_room(self, headers: MutableHeaders) -> None:
+        """What is only to be sent waits for no database, and keeps a place only if it is large: its reader may be slow."""
+        is_stream = headers.get("content-type", "").startswith("text/event-stream")
+        if is_stream or int(headers.get("content-length", LARGE)) < LARGE:
+            self.leave()
+        elif self.admission is not None:
+            self.admission.served()
 
     def leave(self) -> None:
         """The request makes room for others."""

@@ -27,7 +27,7 @@ SPREAD = 16
 
 @dataclass(eq=False)
 class Crowd:
-    """A period of a crowded server: how many may wait for the database, and what became of those who came.
+    """A period of a crowded server: how many may wait for the database, and how many were let in or not.
 
     More than one make each other slow: with two, each takes twice as long, and a third more is answered.
     """
@@ -91,9 +91,13 @@ class Gate:
         return Admission(self)
 
     def refusal(self) -> Overloaded:
-        """Those who are refused together shall not come back together. Database threads refuse too."""
+        """For who is not let in."""
         crowd = self.crowd = self.crowd or Crowd()
         crowd.refused += 1
+        return self.overloaded()
+
+    def overloaded(self) -> Overloaded:
+        """Those who are refused together shall not come back together. Database threads call this too."""
         self._refused += 1
         metrics.HTTP_REFUSED.add()
         return Overloaded(retry_after=1 + self._refused % SPREAD / SPREAD)
@@ -150,4 +154,4 @@ class Admission:
         crowd = self._gate.crowd
         if crowd is None or waited <= crowd.patience or self._jobs > 1 or not self._is_inside:
             return None
-        return self._gate.refusal()
+        return self._gate.overloaded()

@@ -1,10 +1,12 @@
 """Models."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fastapi import APIRouter
 
 from threadloom.api.context import Server
+from threadloom.db.lane import VISITOR
 from threadloom.errors import NotFound
 from threadloom.llm.chat import ModelDescription, ModelError, Models
 from threadloom.types.models import Model, ModelList
@@ -14,12 +16,12 @@ router = APIRouter(prefix="/v1/models", tags=["Models"])
 
 @router.get("")
 async def list_models(server: Server) -> ModelList:
-    return ModelList(data=[sent(one) for one in await server.models.available()])
+    return ModelList(data=[sent(one) for one in await available(server)])
 
 
 @router.get("/{model:path}")
 async def retrieve_model(model: str, server: Server) -> Model:
-    known = {one.id: one for one in await server.models.available()}
+    known = {one.id: one for one in await available(server)}
     found = known.get(model) or known.get(leads_to(server.models, model))
     if found is not None:
         return sent(replace(found, id=model))
@@ -29,6 +31,13 @@ async def retrieve_model(model: str, server: Server) -> Model:
         param="model",
         code="model_not_found",
     )
+
+
+async def available(server: Server) -> Sequence[ModelDescription]:
+    """Whoever asks waits for providers, and keeps nobody from the database."""
+    if (visitor := VISITOR.get()) is not None:
+        visitor.served()
+    return await server.models.available()
 
 
 def leads_to(models: Models, name: str) -> str:
