@@ -1,6 +1,8 @@
 """Threads on the wire, and our own list of them."""
 
 import httpx2
+import orjson
+import pytest
 
 from tests.api.wire import (
     NOW,
@@ -111,3 +113,39 @@ async def test_threads_are_listed_by_metadata(raw: httpx2.AsyncClient) -> None:
 
 async def listed(raw: httpx2.AsyncClient, **query: str | int) -> list[str]:
     return [thread["id"] for thread in (await get(raw, "/threads", **query))["data"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/threads", {"messages": "MANY"}, "messages"),
+        (
+            "/threads/runs",
+            {"assistant_id": "asst_1", "thread": {"messages": "MANY"}},
+            "thread.messages",
+        ),
+        (
+            "/threads/thread_1/runs",
+            {"assistant_id": "asst_1", "additional_messages": "MANY"},
+            "additional_messages",
+        ),
+    ],
+)
+async def test_messages_of_one_request_are_bounded(
+    raw: httpx2.AsyncClient, path: str, body: dict[str, object], param: str
+) -> None:
+    """A million would keep the database from everybody else for minutes."""
+    many = orjson.dumps([{"role": "user", "content": "Hi"}] * 10_001)
+    answer = await raw.post(
+        path,
+        content=orjson.dumps(body).replace(b'"MANY"', many),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": f"Invalid '{param}': array too long. Expected an array with maximum length 10000, but got an array "
+        "with length 10001 instead.",
+        "type": "invalid_request_error",
+        "param": param,
+        "code": "array_above_max_length",
+    }

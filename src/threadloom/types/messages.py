@@ -17,6 +17,8 @@ from threadloom.types.shared import (
 from threadloom.types.vector_stores import FileId
 
 MAX_TEXT = 256_000
+MAX_AT_ONCE = 10_000
+"""Messages in one request: each is a row, and SQLite has one writer."""
 Role = Literal["user", "assistant"]
 MessageStatus = Literal["in_progress", "incomplete", "completed"]
 IncompleteReason = Literal[
@@ -125,6 +127,9 @@ class MessageCreate(Received):
             text_content(part.text) if isinstance(part, TextContentCreate) else part
             for part in self.content
         ]
+
+
+Messages = Annotated[list[MessageCreate], Field(max_length=MAX_AT_ONCE)]
 
 
 class MessageModify(Received):

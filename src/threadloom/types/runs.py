@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from threadloom.types.assistants import AssistantId, Instructions, Tools
-from threadloom.types.messages import MessageCreate
+from threadloom.types.messages import Messages
 from threadloom.types.shared import (
     MAX_INTEGER,
     Echoed,
@@ -76,7 +76,7 @@ class RunCreate(RunOptions):
     """POST /threads/{id}/runs."""
 
     additional_instructions: Instructions | None = None
-    additional_messages: list[MessageCreate] | None = None
+    additional_messages: Messages | None = None
 
 
 class ThreadAndRunCreate(RunOptions):

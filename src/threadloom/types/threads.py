@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from threadloom.types.messages import MessageCreate
+from threadloom.types.messages import Messages
 from threadloom.types.shared import Metadata, Received, Sent, UnixSeconds
 from threadloom.types.tools import ToolResources, ToolResourcesCreate, ToolResourcesModify
 
@@ -20,7 +20,7 @@ class ThreadCreate(ThreadModify):
     """POST /threads."""
 
     tool_resources: ToolResourcesCreate | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    messages: list[MessageCreate] | None = None
+    messages: Messages | None = None
 
 
 class Thread(Sent):
