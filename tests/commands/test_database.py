@@ -1,6 +1,7 @@
 """Commands where there is no database: most are in the wrong directory, and a first one may begin."""
 
 import asyncio
+import stat
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ async def test_what_needs_a_database_makes_none(
 
 
 @pytest.mark.parametrize("command", FIRST, ids=lambda command: "-".join(command[:2]))
-async def test_what_makes_a_database_says_so_once(
+async def test_what_makes_a_database_says_so_once_and_shows_it_to_no_other_user(
     command: tuple[str, ...], nowhere: Commands, tmp_path: Path
 ) -> None:
     (tmp_path / "saved.json").write_text("[]")
@@ -61,4 +62,5 @@ async def test_what_makes_a_database_says_so_once(
     path = tmp_path / ".threadloom" / "threadloom.db"
     assert made.exit_code == 0, made.output
     assert made.stderr.splitlines()[0] == f"Made a new database at {path}."
+    assert stat.S_IMODE(path.parent.stat().st_mode) == stat.S_IRWXU
     assert "new database" not in (await nowhere.result(*command)).output

@@ -1,6 +1,7 @@
 """What every command works on: the data directory, and a migrated database."""
 
 import asyncio
+import stat
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -52,9 +53,9 @@ def missing_file(settings: Settings) -> Path | None:
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Raises StartError."""
+    """For this user alone: what clients said is in it. Raises StartError."""
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"Cannot use the data directory {settings.data_dir}: {error}") from None
 
