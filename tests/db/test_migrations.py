@@ -1,6 +1,7 @@
 """Migrations: from nothing, back, and up again, on both databases."""
 
 import asyncio
+import os
 from collections.abc import Generator
 from pathlib import Path
 from signal import SIGKILL
@@ -135,6 +136,33 @@ def test_a_sqlite_file_is_copied_before_it_is_changed(tmp_path: Path) -> None:
     assert revision(kept) == OLDER
     for one in (engine, kept):
         one.dispose()
+
+
+def test_copies_of_more_than_30_days_ago_go_with_the_next_one(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'threadloom.db'}")
+    stand_at(engine, OLDER)
+    now = (tmp_path / "threadloom.db").stat().st_mtime
+    cannot_go = tmp_path / "threadloom.db.before-0003"
+    cannot_go.mkdir()
+    os.utime(cannot_go, (now, now - 31 * 86_400))
+    for name, days in {
+        "threadloom.db.before-0001": 31,
+        "threadloom.db.before-0001.unfinished": 31,
+        "threadloom.db.before-0002": 29,
+        "threadloom.db.before-the-move": 31,
+        "another.db.before-0001": 31,
+    }.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now, now - days * 86_400))
+    upgrade(engine)
+    assert {path.name for path in tmp_path.glob("*before*")} == {
+        f"threadloom.db.before-{revision(engine)}",
+        cannot_go.name,
+        "threadloom.db.before-0002",
+        "threadloom.db.before-the-move",
+        "another.db.before-0001",
+    }
+    engine.dispose()
 
 
 def test_a_sqlite_file_that_cannot_be_copied_is_not_changed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Brings a database to this program's schema, under a lock, when the program starts."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -18,6 +19,8 @@ from threadloom.errors import StartError
 
 log = structlog.get_logger()
 LOCK = 0x7468726D
+COPIES_KEPT = 30 * 86_400
+"""Seconds between a copy of a SQLite file and a later one that it goes with."""
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -103,6 +106,21 @@ def back_up(engine: Engine, suffix: str) -> None:
             f"The database is to be brought to a newer schema, but it cannot be copied to {kept} before: {error}."
         ) from None
     log.info("database backed up", path=str(kept))
+    remove_old_copies(Path(database), kept.stat().st_mtime - COPIES_KEPT)
+
+
+def remove_old_copies(database: Path, before: float) -> None:
+    """They have what was deleted since. Others than ours stay."""
+    ours = re.compile(re.escape(database.name) + r"\.before-[0-9]+(\.unfinished)?")
+    for path in [one for one in database.parent.iterdir() if ours.fullmatch(one.name)]:
+        try:
+            if path.stat().st_mtime < before:
+                path.unlink()
+                log.info("old copy of the database removed", path=str(path))
+        except OSError as error:
+            log.warning(
+                "old copy of the database not removed", path=str(path), reason=type(error).__name__
+            )
 
 
 @contextmanager
