@@ -130,6 +130,8 @@ def story(
 ) -> Iterator[str]:
     for one in told:
         row = rows.get(one.place)
+        if row is None and was_withdrawn(one, rows):
+            continue
         if row is None or row["name"] != one.name:
             yield f"{run_id}: {one.name} at {one.place} was streamed and is not stored"
         elif one.name.startswith("thread.message") and orjson.loads(row["data"]) != one.data:
@@ -146,6 +148,18 @@ def story(
     kept = {one["id"]: text_of(one) for one in messages if one["status"] == "completed"}
     if whole and texts != kept:
         yield f"{run_id}: its stream tells of {sorted(texts)}, stored are {sorted(kept)}"
+
+
+def was_withdrawn(one: Told, rows: dict[tuple[int, int], Row]) -> bool:
+    """Whether it is of the last pieces of a message that was withdrawn: they are shown before they are written."""
+    epoch, _ = one.place
+    later = (row for place, row in rows.items() if place > one.place)
+    ends = [row for row in later if row["name"] == "thread.message.incomplete"]
+    return (
+        one.name == "thread.message.delta"
+        and one.place > max(place for place in rows if place[0] <= epoch)
+        and any(orjson.loads(row["data"])["id"] == one.data["id"] for row in ends)
+    )
 
 
 def retold(told: Iterable[Told]) -> dict[str, str]:

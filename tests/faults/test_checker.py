@@ -384,6 +384,54 @@ def test_what_left_a_vector_store_is_still_a_file() -> None:
     assert world.found() == set()
 
 
+def second_epoch(world: World) -> None:
+    """The worker lost the run after the first of two deltas was written: its message is withdrawn, another one takes its place."""
+    start = EVENTS[:7]
+    end = [
+        ("thread.message.incomplete", message("incomplete", TEXT)),
+        ("thread.run.step.failed", {"id": STEP}),
+    ]
+    again = orjson.dumps(EVENTS[3:]).decode()
+    for one in (MESSAGE, STEP):
+        again = again.replace(one, one.replace("a" * 24, "z" * 24))
+    after = [*end, *map(tuple, orjson.loads(again))]
+    told = [
+        Told("c1", "a", RUN, 3, (epoch, seq), name, data)
+        for epoch, events in ((1, start), (2, after))
+        for seq, (name, data) in enumerate(events, 1)
+    ]
+    place = next(at for at, one in enumerate(world.entries) if isinstance(one, Told))
+    world.entries = [one for one in world.entries if not isinstance(one, Told)]
+    world.entries[place:place] = told
+    world.final.events[:] = [
+        {
+            "run_id": RUN,
+            "epoch": one.place[0],
+            "seq": one.place[1],
+            "name": one.name,
+            "data": orjson.dumps(one.data).decode(),
+        }
+        for one in told
+        if one.place != (1, 7)
+    ]
+    world.final.messages[0]["id"] = f"msg_{'z' * 24}"
+
+
+def test_the_last_pieces_of_a_withdrawn_message_need_not_be_stored() -> None:
+    world = World()
+    second_epoch(world)
+    assert "I7" not in world.found()
+    world.final.events = [one for one in world.final.events if one["seq"] != 6 or one["epoch"] != 1]
+    assert "I7" not in world.found()
+
+
+def test_pieces_before_one_that_is_stored_are_stored() -> None:
+    world = World()
+    second_epoch(world)
+    world.final.events = [one for one in world.final.events if (one["epoch"], one["seq"]) != (2, 6)]
+    assert "I7" in world.found()
+
+
 def test_an_event_may_come_again_when_it_was_claimed_again() -> None:
     world = World()
     change_delivery(1, epoch=2)(world)
