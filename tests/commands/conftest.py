@@ -32,6 +32,7 @@ def threadloom(server: Running, database_url: str) -> Commands:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Commands:
-    """The command line on a data directory that nobody else uses."""
+def alone(migrated_sqlite: Path, tmp_path: Path) -> Commands:
+    """The command line on a data directory that nobody else uses, with an empty database."""
+    (tmp_path / "threadloom.db").write_bytes(migrated_sqlite.read_bytes())
     return Commands({"THREADLOOM_DATA_DIR": str(tmp_path), "COLUMNS": "200"})

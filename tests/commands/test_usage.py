@@ -83,7 +83,6 @@ async def test_the_newest_days_are_told_if_none_are_named(
 
 
 async def test_what_cannot_be_told_is_refused(alone: Commands) -> None:
-    await alone.run("db", "upgrade")
     days = ("--since", "2026-11-02", "--until", "2026-11-01")
     assert await alone.refused("usage", *days) == "The first day must not be after the last."
     assert await alone.refused("usage", "--project", "x") == "There is no project x."

@@ -203,5 +203,7 @@ async def test_a_purge_keeps_to_its_project_and_its_age(places: Places) -> None:
 async def test_what_cannot_be_purged_is_told_in_a_sentence(
     places: Places, arguments: tuple[str, ...], problem: str
 ) -> None:
+    place = places.new("sqlite")
+    await place.command("db", "upgrade")
     with pytest.raises(StartError, match=problem):
-        await places.new("sqlite").command("purge", *arguments, "--yes")
+        await place.command("purge", *arguments, "--yes")
