@@ -319,3 +319,12 @@ async def test_json_that_is_content_by_its_name_but_of_no_file_is_told_of(
         f"{made}.json",
     }
     assert told[f"{made}.json"].endswith("if it holds objects, rename it")
+
+
+async def test_json_without_anything_in_it_may_be_a_files_content(
+    sqlite_place: Place, tmp_path: Path
+) -> None:
+    entries = {"files.json": page(file(1, b"[]", "none.json")), "none.json": b"[]"}
+    archive = write_directory(tmp_path / "saved", entries)
+    report = await sqlite_place.commands.json("import", str(archive))
+    assert (report["imported"], report["reasons"]) == ({"files": 1}, [])

@@ -101,11 +101,11 @@ def read_entry(entry: Entry, spool: Spool, report: Report, now: int) -> None:
             refused(
                 found.where, f"objects of this kind are not imported: {str(name or 'none')[:64]}"
             )
-    if count or not faults:
+    if count:
         for where, reason in faults:
             report.skip("entries", "", where, reason)
     else:
-        spool.add_content(entry.path, entry.size, reason=faults[0][1])
+        spool.add_content(entry.path, entry.size, reason=faults[0][1] if faults else None)
 
 
 def is_its_object(entry: Entry, file_id: str, extension: str) -> bool:
