@@ -1,6 +1,7 @@
 """The client for addresses that clients chose, in a network where every address leads to a canary."""
 
 import asyncio
+import gc
 import ipaddress
 import socket
 import threading
@@ -274,7 +275,9 @@ async def test_a_slow_body_ends_with_the_callers_time() -> None:
                 await read_limited(response, 1000)
 
 
-async def test_a_silent_name_server_holds_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_name_server_holds_up_no_other_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     silent = ["http://one.silent/"] * 20 + [f"http://{number}.silent/" for number in range(20)]
     with name_server(monkeypatch) as asked:
         async with serving(hello) as url, guarded_client(LOOPBACK) as client:
@@ -282,10 +285,14 @@ async def test_a_silent_name_server_holds_up_no_other_name(monkeypatch: pytest.M
             await asyncio.to_thread(asked.one.wait, 60)
             other = await client.get(named(url, "other.test"), timeout=20)
             assert other.content == b"hello"
-            for task in hanging:
-                task.cancel()
-            await asyncio.gather(*hanging, return_exceptions=True)
+            await cancel(hanging)
             assert asked.names.count("one.silent") == 1
+            asked.end.set()
+            with pytest.raises(httpx2.ConnectError):
+                await client.get("http://last.silent/", timeout=20)
+            del hanging  # they hold the lookups
+            gc.collect()
+    assert not caplog.records, "of lookups that ended when nobody waited"
 
 
 async def test_a_lookup_is_for_all_who_wait_for_it_and_for_nobody_else(
@@ -306,6 +313,12 @@ async def test_a_lookup_is_for_all_who_wait_for_it_and_for_nobody_else(
                 await silent
             assert (await staying).content == b"hello"
             assert asked.names == ["one.silent", "other.test"]
+
+
+async def cancel(tasks: list[asyncio.Task[httpx2.Response]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def hello(_: str, writer: asyncio.StreamWriter) -> None:
@@ -347,6 +360,9 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Generator[Asked]:
         yield asked
     finally:
         asked.end.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("lookup"):
+                thread.join(60)
 
 
 @given(st.ip_addresses())

@@ -20,6 +20,7 @@ from ipaddress import (
     IPv6Network,
     ip_address,
 )
+from types import TracebackType
 
 import httpx2
 from httpcore2 import (
@@ -225,6 +226,14 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
         await super().aclose()
         self._lookups.close()
 
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()  # the base class closes only what it knows of
+
 
 class GuardedBackend(AsyncNetworkBackend):
     """Opens connections. TLS and the Host header, which come later, know the name only: the certificate is still checked against it."""
@@ -281,9 +290,10 @@ def failing_as_connections_do() -> Generator[None]:
 
 @dataclass
 class Lookup:
-    """What is looked up, and how many wait for it."""
+    """A name that is being looked up, and how many wait for its addresses."""
 
-    answer: Future[list[str]]
+    thread: Future[list[str]]
+    addresses: asyncio.Future[list[str]]
     waiting: int = 0
 
 
@@ -301,20 +311,33 @@ class Lookups:
         lookup = self._under_way.get(host) or self._begin(host, port)
         lookup.waiting += 1
         try:
-            return await asyncio.shield(asyncio.wrap_future(lookup.answer))
+            addresses = await asyncio.shield(lookup.addresses)
         finally:
             lookup.waiting -= 1
             if not lookup.waiting:
-                lookup.answer.cancel()  # only if no thread has come to it
-
-    def _begin(self, host: str, port: int) -> Lookup:
-        lookup = Lookup(self._threads.submit(look_up, host, port))
-        self._under_way[host] = lookup
-        lookup.answer.add_done_callback(lambda _: self._under_way.pop(host))
-        return lookup
+                lookup.thread.cancel()  # does nothing once it has begun
+        if not addresses:
+            raise OSError(f"{host} has no address")
+        return addresses
 
     def close(self) -> None:
+        for lookup in list(self._under_way.values()):
+            lookup.addresses.cancel()  # the event loop may be gone when the thread is done
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, host: str, port: int) -> Lookup:
+        thread = self._threads.submit(addresses_of, host, port)
+        lookup = self._under_way[host] = Lookup(thread, asyncio.wrap_future(thread))
+        thread.add_done_callback(lambda _: self._under_way.pop(host))
+        return lookup
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """None for a name that has none: an exception that nobody waits for any more would be logged."""
+    try:
+        return look_up(host, port)
+    except (OSError, ValueError):
+        return []
 
 
 def look_up(host: str, port: int) -> list[str]:
