@@ -17,6 +17,7 @@ READ = 64 * 1024
 ROUNDS = 20
 PAUSE = 0.005
 MOMENT = 0.1
+LOOKS = 5
 CONTROL = Path("/sys/fs/cgroup")
 KILLS = ("memory.events", "memory/memory.oom_control")
 MEMORY = ("memory.current", "memory/memory.usage_in_bytes")
@@ -111,7 +112,12 @@ def end_strays(kernel: int) -> bool:
 
 
 def computes(pid: int) -> bool:
-    """Whether a process would use a processor for more than half of a moment, also where others are in its way."""
+    """Whether a process goes on computing. What was interrupted just now has a word to write first, and may wait long for a processor."""
+    return all(is_busy(pid) for _ in range(LOOKS))
+
+
+def is_busy(pid: int) -> bool:
+    """Whether it would use a processor for more than half of a moment, also where others are in its way."""
     before = time_wanted(pid)
     time.sleep(MOMENT)
     return time_wanted(pid) - before > MOMENT / 2
